@@ -1,0 +1,291 @@
+"""Frozen features to rows, and rows of scores to anomaly maps (paper Sec. 3.1 and 3.5).
+
+A layer's output is cut into 3x3 neighbourhoods and pooled twice to the width of a feature row. MeanMapper,
+Preprocessing and Aggregator say this step by step; PatchEmbedding is the same fixed linear map as grouped
+convolutions, without the unfolded copy, and is what training and prediction use.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from difflib import get_close_matches
+from functools import lru_cache
+from math import gcd, isqrt
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import sparse
+from scipy.ndimage import gaussian_filter1d
+from torch import nn
+
+SMOOTHING = 4  # sigma of the Gaussian filter in pixels
+
+
+class MeanMapper(nn.Module):
+    """Pool every patch [N, ...] to preprocessing_dim values, [N, preprocessing_dim]."""
+
+    def __init__(self, preprocessing_dim: int) -> None:
+        super().__init__()
+        self.preprocessing_dim = preprocessing_dim
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool1d(features.flatten(1).unsqueeze(1), self.preprocessing_dim).squeeze(1)
+
+
+class Preprocessing(nn.Module):
+    """Pool the patches of every layer to one width and stack them, [N, layers, output_dim]."""
+
+    def __init__(self, input_dims: list[int], output_dim: int) -> None:
+        super().__init__()
+        self.input_dims = input_dims
+        self.output_dim = output_dim
+        self.preprocessing_modules = nn.ModuleList(MeanMapper(output_dim) for _ in input_dims)
+
+    def forward(self, features: Iterable[torch.Tensor]) -> torch.Tensor:
+        mapped = [module(feature) for module, feature in zip(self.preprocessing_modules, features, strict=True)]
+        return torch.stack(mapped, dim=1)
+
+
+class Aggregator(nn.Module):
+    """Pool the stacked layers [N, layers, D], flattened layer-major, to rows [N, target_dim]."""
+
+    def __init__(self, target_dim: int) -> None:
+        super().__init__()
+        self.target_dim = target_dim
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool1d(features.flatten(1).unsqueeze(1), self.target_dim).squeeze(1)
+
+
+def pooling_matrix(n_in: int, n_out: int) -> sparse.csr_array:
+    """Return adaptive average pooling of n_in values to n_out as a matrix [n_out, n_in]."""
+    j = np.arange(n_out)
+    start, stop = j * n_in // n_out, -(-(j + 1) * n_in // n_out)
+    length = stop - start
+    indptr = np.concatenate([[0], np.cumsum(length)])
+    columns = np.arange(indptr[-1]) - np.repeat(indptr[:-1], length) + np.repeat(start, length)
+    return sparse.csr_array((np.repeat(1 / length, length), columns, indptr), shape=(n_out, n_in))
+
+
+class PatchEmbedding(nn.Module):
+    """Turn layer outputs into feature rows: neighbourhoods, both poolings and the resize in one linear map.
+
+    The row of a position is a fixed matrix times its c·p·p neighbourhood, so it is a p x p convolution. The
+    matrix is nearly diagonal: each layer feeds its own share of the outputs, and groups of few channels feed
+    groups of few outputs (2 channels 3 outputs for 512 channels and widths 1536), hence grouped convolutions.
+    Resizing after the convolution instead of before is equal, both being linear (the padding is part of the
+    unfolding, which comes first).
+
+    Args:
+        channels: channels c of each layer, in row order.
+        patchsize: side p of a neighbourhood, odd.
+        layer_dim: width each layer is pooled to (pretrain_embed_dimension).
+        target_dim: C, width of a row (target_embed_dimension).
+    """
+
+    def __init__(self, channels: list[int], patchsize: int, layer_dim: int, target_dim: int) -> None:
+        super().__init__()
+        self.padding = (patchsize - 1) // 2
+        self.target_dim = target_dim
+        self.groups: list[int] = []
+        self.spans: list[slice] = []
+        stack_pooling = pooling_matrix(len(channels) * layer_dim, target_dim)
+        for i, c in enumerate(channels):
+            layer_pooling = pooling_matrix(c * patchsize**2, layer_dim)
+            matrix = (stack_pooling[:, i * layer_dim : (i + 1) * layer_dim] @ layer_pooling).tocoo()
+            span, groups, weight = _as_convolution(matrix, c, patchsize)
+            self.spans.append(span)
+            self.groups.append(groups)
+            self.register_buffer(f"weight{i}", weight, persistent=False)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Map layer outputs [B, c, h_l, w_l] to rows [B·h·w, C]: image, row, column of the first layer's grid."""
+        return self.merge([self.pool(i, feature) for i, feature in enumerate(features)])
+
+    def pool(self, i: int, feature: torch.Tensor) -> torch.Tensor:
+        """Pool layer i on its own grid: [B, c, h_l, w_l] to its share of the outputs, [B, C_i, h_l, w_l]."""
+        return F.conv2d(feature, getattr(self, f"weight{i}"), padding=self.padding, groups=self.groups[i])
+
+    def merge(self, pooled: list[torch.Tensor]) -> torch.Tensor:
+        """Resize every layer's share to the first layer's grid and put them together: rows [B·h·w, C]."""
+        batch, _, *grid = pooled[0].shape
+        planes = pooled[0].new_zeros(batch, self.target_dim, *grid)
+        for span, plane in zip(self.spans, pooled, strict=True):
+            same = list(plane.shape[-2:]) == grid
+            planes[:, span] += plane if same else F.interpolate(plane, size=grid, mode="bilinear")
+        return planes.permute(0, 2, 3, 1).reshape(-1, self.target_dim)  # [B·h·w, C]
+
+
+def _as_convolution(matrix: sparse.coo_array, channels: int, patchsize: int) -> tuple[slice, int, torch.Tensor]:
+    """Write a matrix on flattened neighbourhoods as a convolution with as many groups as its zeros allow.
+
+    Returns:
+        the span of outputs the layer feeds, the number of groups, and the weight [outputs, c / groups, p, p].
+    """
+    area = patchsize**2
+    span = slice(int(matrix.row.min()), int(matrix.row.max()) + 1)
+    outputs = span.stop - span.start
+    row, channel = matrix.row - span.start, matrix.col // area
+    both = gcd(channels, outputs)
+    for groups in sorted((g for g in range(1, both + 1) if both % g == 0), reverse=True):
+        if np.array_equal(row // (outputs // groups), channel // (channels // groups)):
+            break
+    weight = np.zeros((outputs, channels // groups, area), dtype=np.float32)
+    weight[row, channel % (channels // groups), matrix.col % area] = matrix.data
+    return span, groups, torch.from_numpy(weight).unflatten(2, (patchsize, patchsize))
+
+
+class _AllLayersSeen(Exception):
+    """Ends the forward pass of a backbone: what follows is not used."""
+
+
+class NetworkFeatureAggregator(nn.Module):
+    """Run a backbone up to the deepest named layer and collect the layers' outputs as planes.
+
+    Args:
+        backbone: the network; timm's num_prefix_tokens and output_fmt tell the layout of its outputs.
+        layers_to_extract_from: dotted module names, in the order in which their features are stacked.
+        device: where it runs.
+        train_backbone: let forward(eval=False) run in training mode with gradients.
+
+    Raises:
+        ValueError: a name is no module of the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        layers_to_extract_from: list[str],
+        device: torch.device,
+        train_backbone: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.to(device)
+        self.layers_to_extract_from = list(layers_to_extract_from)
+        self.device = device
+        self.train_backbone = train_backbone
+        self.used_keys: set[str] = set()  # state-dict keys of what runs, known after feature_dimensions
+        self._outputs: dict[str, torch.Tensor] = {}
+        modules = dict(backbone.named_modules())
+        for name in self.layers_to_extract_from:
+            if name not in modules or not name:
+                raise ValueError(f"The backbone has no layer '{name}'. Near ones: {_similar(name, modules)}.")
+            modules[name].register_forward_hook(lambda _, __, output, name=name: self._outputs.update({name: output}))
+
+    def forward(self, images: torch.Tensor, eval: bool = True) -> dict[str, torch.Tensor]:
+        """Return the planes [B, c, h_l, w_l] of every layer for images [B, 3, H, W]."""
+        train = self.train_backbone and not eval
+        if self.backbone.training != train:
+            self.backbone.train(train)
+        with torch.set_grad_enabled(train and torch.is_grad_enabled()):
+            return self._run(images)
+
+    @torch.no_grad()
+    def feature_shapes(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """Return (c, h_l, w_l) of every layer for input_shape (3, H, W), and leave the backbone in eval mode.
+
+        As released, one image of ones passes in whatever mode the network was handed over. In training mode
+        this moves the batch norms by that image's statistics (0.9 old + 0.1 new), and everything the method
+        learns afterwards, the authors' checkpoints too, stands on the moved network.
+        """
+        ran: set[nn.Module] = set()
+        handles = [leaf.register_forward_pre_hook(self._watch(ran)) for leaf in _leaves(self.backbone)]
+        planes = self._run(torch.ones(1, *input_shape, device=self.device))
+        for handle in handles:
+            handle.remove()
+        self.backbone.eval()
+        self.used_keys = _keys_of(self.backbone, ran)
+        return [tuple(planes[name].shape[1:]) for name in self.layers_to_extract_from]
+
+    def feature_dimensions(self, input_shape: tuple[int, int, int]) -> list[int]:
+        """Return the channels of every layer; see feature_shapes."""
+        return [shape[0] for shape in self.feature_shapes(input_shape)]
+
+    def _run(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        self._outputs.clear()
+        with suppress(_AllLayersSeen):
+            self.backbone(images)
+        prefix = getattr(self.backbone, "num_prefix_tokens", 0)
+        channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        planes = {name: _as_planes(self._outputs[name], prefix, channels_last) for name in self.layers_to_extract_from}
+        self._outputs.clear()
+        return planes
+
+    def _watch(self, ran: set[nn.Module]) -> Callable[[nn.Module, tuple], None]:
+        """Return a pre-hook that notes what runs, and stops before the first module that cannot change the outputs.
+
+        An activation in place right behind the last layer still belongs to it: hooks see the activated values.
+        """
+
+        def before(module: nn.Module, _: tuple) -> None:
+            if len(self._outputs) == len(self.layers_to_extract_from) and not getattr(module, "inplace", False):
+                module.register_forward_pre_hook(self._stop)
+                raise _AllLayersSeen
+            ran.add(module)
+
+        return before
+
+    def _stop(self, *_) -> None:
+        if len(self._outputs) == len(self.layers_to_extract_from):
+            raise _AllLayersSeen
+
+
+def _leaves(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if next(module.children(), None) is None]
+
+
+def _keys_of(network: nn.Module, ran: set[nn.Module]) -> set[str]:
+    """Return the state-dict keys of a network without those of leaf modules that did not run."""
+    idle = {name for name, module in network.named_modules() if module in set(_leaves(network)) - ran}
+    return {key for key in network.state_dict() if key.rpartition(".")[0] not in idle}
+
+
+def _similar(name: str, modules: Iterable[str]) -> str:
+    names = [module for module in modules if module]
+    return ", ".join(get_close_matches(name, names, n=4, cutoff=0.3) or names[:8])
+
+
+def _as_planes(output: torch.Tensor, prefix_tokens: int, channels_last: bool) -> torch.Tensor:
+    """Bring a layer's output into the form [B, c, h, w]: tokens [B, L, c] become a square grid.
+
+    Raises:
+        ValueError: the output is no feature map.
+    """
+    if output.ndim == 4:
+        return output.permute(0, 3, 1, 2) if channels_last else output
+    side = isqrt(output.shape[1] - prefix_tokens) if output.ndim == 3 else 0
+    if side == 0 or side**2 != output.shape[1] - prefix_tokens:
+        raise ValueError(f"A layer with output {list(output.shape)} is no feature map: choose another with -le.")
+    return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, (side, side))  # [B, c, h, w]
+
+
+@lru_cache(maxsize=16)
+def smoothing_matrix(n_in: int, n_out: int) -> torch.Tensor:
+    """Return bilinear resizing (align_corners False) followed by SciPy's Gaussian filter as a matrix [n_out, n_in]."""
+    resize = F.interpolate(torch.eye(n_in, dtype=torch.float64)[None], size=n_out, mode="linear")[0].T
+    return torch.from_numpy(gaussian_filter1d(resize.numpy(), SMOOTHING, axis=0)).float()
+
+
+class RescaleSegmentor:
+    """Turn grids of scores into smooth anomaly maps of the image's size.
+
+    Args:
+        device: where the maps are computed.
+        target_size: (H, W) in pixels, or one number for a square.
+    """
+
+    def __init__(self, device: torch.device, target_size: int | tuple[int, int] = 288) -> None:
+        self.device = device
+        self.target_size = (target_size, target_size) if isinstance(target_size, int) else tuple(target_size)
+
+    def maps(self, scores: torch.Tensor) -> torch.Tensor:
+        """Map scores [B, h, w] to maps [B, H, W]; both axes are resized and smoothed apart, as matrix products."""
+        rows, columns = (
+            smoothing_matrix(n_in, n_out).to(scores.device)
+            for n_in, n_out in zip(scores.shape[1:], self.target_size, strict=True)
+        )
+        return rows @ scores @ columns.T
+
+    def convert_to_segmentation(self, patch_scores: torch.Tensor | np.ndarray) -> list[np.ndarray]:
+        """Return the maps of scores [B, h, w] as a list of float32 arrays [H, W]."""
+        return list(self.maps(torch.as_tensor(patch_scores, device=self.device)).cpu().numpy())

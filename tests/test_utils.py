@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import utils
+
+
+def test_derived_seeds_are_fixed_and_tell_their_parts_apart():
+    assert utils.derive_seed(0, "mvtec_screw", 3) == utils.derive_seed(0, "mvtec_screw", 3)
+    seeds = {utils.derive_seed(*parts) for parts in [(0, 1, 23), (0, 12, 3), (1, 0, 23), ("0", 123), (0,)]}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_fixed_seeds_repeat_every_source():
+    draws = []
+    for _ in range(2):
+        utils.fix_seeds(-7)
+        draws.append((np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1]
+
+
+def test_without_cuda_the_cpu_is_taken_with_a_line(caplog, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert utils.set_torch_device([0]) == torch.device("cpu")
+    assert "running on the CPU" in caplog.text
+    caplog.clear()
+    assert utils.set_torch_device([]) == torch.device("cpu")
+    assert not caplog.text
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="choose from 0 to 1"):
+        utils.set_torch_device([2])
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("mvtec_bottle", 1), ("mvtec_metal_nut", 0), ("visa_pipe_fryum", 1), ("mpdd_tubes", 0), ("wfdd_grey_cloth", 0)],
+)
+def test_the_tables_of_the_release(name, flag):
+    assert utils.table_flag(name, "Distribution") == flag
+    assert utils.table_flag(name, "Foreground") == flag
+
+
+def test_the_tables_list_every_class():
+    counts = {path.name.split("_")[0]: len(pd.read_excel(path)) for path in utils.TABLES.glob("*.xlsx")}
+    assert counts == {"mvtec": 15, "visa": 12, "mpdd": 6, "wfdd": 4}
+
+
+def test_judgements_serve_what_the_tables_lack_and_override_nothing(tmp_path):
+    assert utils.table_flag("mvtec_new", "Distribution", tmp_path) is None
+    utils.record_judgement("mvtec_new", 1, tmp_path)
+    utils.record_judgement("mvtec_other", 0, tmp_path)
+    utils.record_judgement("mvtec_bottle", 0, tmp_path)
+    assert utils.table_flag("mvtec_new", "Foreground", tmp_path) == 1
+    assert utils.table_flag("mvtec_other", "Distribution", tmp_path) == 0
+    assert utils.table_flag("mvtec_bottle", "Distribution", tmp_path) == 1
+
+
+def test_an_even_image_is_a_manifold(tmp_path):
+    flat = np.full((200, 300, 3), 90, np.uint8)
+    assert utils.distribution_judge(flat, "mvtec_flat", tmp_path) == 0
+    assert (tmp_path / "avg" / "0" / "mvtec_flat.png").is_file()
+    assert (tmp_path / "fft" / "0" / "mvtec_flat.png").is_file()
+
+
+@pytest.mark.parametrize(("half_side", "flag"), [(3, 0), (20, 1)])
+def test_a_dense_square_of_low_frequencies_is_a_hypersphere_if_it_is_large_enough(half_side, flag):
+    bright = np.zeros((289, 289), bool)
+    middle = slice(144 - half_side, 145 + half_side)
+    bright[middle, middle] = True
+    assert utils._is_hypersphere(bright) == flag
+
+
+def test_a_sparse_spectrum_is_a_manifold():
+    bright = np.zeros((289, 289), bool)
+    bright[144, 44:245] = True
+    bright[44:245, 144] = True
+    assert utils._is_hypersphere(bright) == 0

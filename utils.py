@@ -1,0 +1,153 @@
+"""Seeds, devices, and the choice between the two hypotheses (paper Sec. 3.4 and App. B).
+
+The paper assumes that normal features lie on a manifold or inside a hypersphere. Which of the two a class
+follows stands in a table, or is judged here from the spectrum of its mean image.
+"""
+
+import hashlib
+import logging
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+LOGGER = logging.getLogger(__name__)
+
+TABLES = Path(__file__).resolve().parent / "datasets" / "excel"
+
+# The judge, as released.
+JUDGE_SIDE = 289  # pixels; odd, so that the spectrum has a centre pixel
+JUDGE_BLUR = 39  # pixels, side of the box filter
+JUDGE_MAGNITUDE = 170  # of 20 ln|F|
+JUDGE_DENSITY = 0.21
+JUDGE_RADIUS = 12  # pixels
+JUDGE_COUNT = 60  # points
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Map a tuple of numbers and words to a seed in [0, 2**63): the same on every machine, apart for every tuple."""
+    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def fix_seeds(seed: int, with_torch: bool = True, with_cuda: bool = True) -> None:
+    """Seed every global random source.
+
+    Args:
+        seed: any integer; NumPy takes it modulo 2**32.
+        with_torch: seed PyTorch's CPU generator too.
+        with_cuda: seed PyTorch's CUDA generators too.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if with_torch:
+        torch.manual_seed(seed)
+    if with_cuda:
+        torch.cuda.manual_seed_all(seed)
+
+
+def set_torch_device(gpu_ids: list[int]) -> torch.device:
+    """Return the first of the wanted CUDA devices; the CPU for an empty list, or, with a line, where CUDA is absent.
+
+    Raises:
+        ValueError: CUDA is there, but not that device.
+    """
+    if not gpu_ids:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        LOGGER.warning("CUDA is not available: running on the CPU.")
+        return torch.device("cpu")
+    if not 0 <= gpu_ids[0] < torch.cuda.device_count():
+        raise ValueError(f"--gpu {gpu_ids[0]} does not exist: choose from 0 to {torch.cuda.device_count() - 1}.")
+    return torch.device(f"cuda:{gpu_ids[0]}")
+
+
+def table_flag(name: str, column: str, judge_path: Path | None = None) -> int | None:
+    """Look a class up in the distribution table of its data set.
+
+    The table that ships is asked first, then the judgements of earlier runs in judge_path.
+
+    Args:
+        name: "<dataset>_<class>".
+        column: "Distribution" (1: hypersphere, 0: manifold) or "Foreground" (1: mask the synthesis with --fg 2).
+
+    Returns:
+        0 or 1, or None where no table lists the class.
+    """
+    for folder in filter(None, (TABLES, judge_path)):
+        flag = _read_table(_table_path(name, Path(folder))).get(name, {}).get(column)
+        if flag is not None:
+            return int(flag)
+    return None
+
+
+def record_judgement(name: str, flag: int, judge_path: Path) -> None:
+    """Write a judged class into judge_path's table; Foreground takes the same value, as in the tables that ship."""
+    path = _table_path(name, judge_path)
+    rows = _read_table(path)
+    rows[name] = {"Distribution": flag, "Foreground": flag}
+    table = pd.DataFrame([{"Class": key, **row} for key, row in rows.items()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    table.to_excel(partial, index=False)
+    partial.replace(path)
+
+
+def _table_path(name: str, folder: Path) -> Path:
+    return folder / f"{name.split('_')[0]}_distribution.xlsx"
+
+
+def _read_table(path: Path) -> dict[str, dict[str, int]]:
+    if not path.is_file():
+        return {}
+    table = pd.read_excel(path)
+    missing = {"Class", "Distribution", "Foreground"} - set(table.columns)
+    if missing:
+        raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore it, or delete the file.")
+    return {row.Class: {"Distribution": row.Distribution, "Foreground": row.Foreground} for row in table.itertuples()}
+
+
+def distribution_judge(image: np.ndarray, name: str, judge_path: Path | None = None) -> int:
+    """Judge from the mean image of a class whether its features follow the hypersphere (paper App. B).
+
+    The low frequencies of a centred, single object gather densely around the spectrum's centre; those of a
+    texture do not.
+
+    Args:
+        image: mean training image, uint8 BGR [H, W, 3].
+        name: "<dataset>_<class>", names the pictures.
+        judge_path: where the mean image and the binarised spectrum are kept; None keeps neither.
+
+    Returns:
+        1 for the hypersphere, 0 for the manifold.
+    """
+    gray = cv2.cvtColor(cv2.resize(image, (JUDGE_SIDE, JUDGE_SIDE)), cv2.COLOR_BGR2GRAY)
+    spectrum = np.fft.fftshift(np.fft.fft2(cv2.blur(gray, (JUDGE_BLUR, JUDGE_BLUR))))
+    with np.errstate(divide="ignore"):  # a zero coefficient has magnitude -inf, which is below the threshold
+        bright = 20 * np.log(np.abs(spectrum)) > JUDGE_MAGNITUDE
+    flag = _is_hypersphere(bright)
+    if judge_path is not None:
+        for kind, picture in (("avg", image), ("fft", np.uint8(255) * bright.astype(np.uint8))):
+            folder = Path(judge_path) / kind / str(flag)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    return flag
+
+
+def _is_hypersphere(bright: np.ndarray) -> int:
+    """Apply the density rule of SPEC's judge to the bright points of a centred spectrum, bool [S, S]."""
+    points = np.argwhere(bright)
+    if len(points) == 0:
+        return 0
+    center = JUDGE_SIDE // 2
+    dy, dx = np.abs(points - center).T
+    radius = np.hypot(dy, dx).max()
+    axis = (np.arange(2 * JUDGE_SIDE) - center) ** 2  # as released: the disc is counted on 0..577, not on the image
+    disc = np.count_nonzero(axis[:, None] + axis[None, :] <= radius**2 + 1e-9)
+    l1_density = len(points) / (4 * max(dx.max(), 1) * max(dy.max(), 1))
+    l2_density = len(points) / (disc + 1e-10)
+    dense = l1_density > JUDGE_DENSITY or l2_density > JUDGE_DENSITY
+    return int(dense and radius > JUDGE_RADIUS and len(points) > JUDGE_COUNT)

@@ -1,0 +1,558 @@
+"""GLASS: training on normal images alone, testing, prediction.
+
+| paper                                     | here                          |
+|-------------------------------------------|-------------------------------|
+| Sec. 3.1  feature extraction, adaptation  | GLASS._embed, GLASS.adapt     |
+| Eq. 1     Gaussian noise, g = u + e       | GLASS.synthesise_globally     |
+| Eq. 2     truncated projection            | truncate                      |
+| Eq. 5-7   gradient ascent                 | ascend                        |
+| Eq. 8     hypersphere center and radius   | GLASS.center, masked_quantile |
+| Eq. 10-13 losses, online hard examples    | GLASS.train_step, hard_examples |
+| Sec. 3.5  inference                       | GLASS.scored                  |
+
+Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in synthesis.py.
+Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import checkpoint
+import common
+import images
+import metrics
+import utils
+from checkpoint import RunState
+from loss import cross_entropy, focal_terms
+from model import Discriminator, Projection
+from progress import CURVES, Progress
+
+LOGGER = logging.getLogger(__name__)
+
+ASCENT_RATE = 0.001
+PROJECT_EVERY = 5  # ascent steps
+MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
+SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
+DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
+EPSILON = 1e-10
+WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
+JUDGE_EPOCH = 0  # whose order the images are averaged in for the judge
+ABSENT = float("nan")
+BEST, LAST = "best", "last"
+SAVE_SECONDS = 60
+
+
+def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
+    """Return the q-quantile, linearly interpolated, of the values where keep is true.
+
+    Nothing is copied to the host: what is left out is sorted behind the rest. NaN where nothing is kept.
+
+    Args:
+        values: [M].
+        keep: bool, [M].
+        q: in [0, 1].
+    """
+    ordered = values.masked_fill(~keep, float("inf")).sort().values
+    position = q * (keep.sum() - 1).clamp(min=0)
+    low, high = ordered[position.floor().long()], ordered[position.ceil().long()]
+    quantile = torch.lerp(low, high, position - position.floor())
+    return torch.where(keep.any(), quantile, ABSENT)
+
+
+def truncate(
+    feats: torch.Tensor, origin: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float
+) -> torch.Tensor:
+    """Project rows [N, C] to the shell low <= ||x - origin|| <= high (Eq. 2); differentiable, origin [N, C]."""
+    offset = feats - origin
+    length = offset.norm(dim=1, keepdim=True)
+    return origin + length.clamp(low, high) / (length + EPSILON) * offset
+
+
+def ascend(discriminator: nn.Module, true_feats: torch.Tensor, gaus_feats: torch.Tensor) -> torch.Tensor:
+    """Return one step of gradient ascent for the synthetic rows (Eq. 5-7), a constant for autograd, [N, C].
+
+    The loss to ascend is the one of calling the rows anomalous, so they move towards normal: hard anomalies.
+    The discriminator sees both halves, because its batch norm is computed over, and updated by, both.
+    """
+    moved = gaus_feats.detach().requires_grad_()
+    scores = discriminator(torch.cat([true_feats.detach(), moved]))[len(true_feats) :]
+    grad = torch.autograd.grad(cross_entropy(scores, 1), moved)[0]
+    return ASCENT_RATE * grad / (grad.norm(dim=1, keepdim=True) + EPSILON)
+
+
+def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch.Tensor:
+    """Return which rows count: those at least as wrong as the p-quantile (Eq. 12), bool [N]; all of them with p = 0."""
+    hardness = (scores.detach() - target).square().flatten()
+    if p <= 0:
+        return torch.ones_like(hardness, dtype=torch.bool)
+    return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
+
+
+class GLASS(nn.Module):
+    """The method: a frozen backbone, an adaptor and a discriminator trained on synthetic anomalies.
+
+    Call load, set_model_dir, then trainer, tester or predict. Loaders are iterables of batches of the sample
+    dicts described in datasets/base.py, with `.dataset` and `.name`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.options: dict[str, str | int | float | bool] = {}  # kept with the run state, to tell runs apart
+
+    def load(
+        self,
+        backbone: nn.Module,
+        layers_to_extract_from: list[str],
+        device: torch.device,
+        input_shape: tuple[int, int, int],
+        pretrain_embed_dimension: int,
+        target_embed_dimension: int,
+        patchsize: int = 3,
+        meta_epochs: int = 640,
+        eval_epochs: int = 1,
+        dsc_layers: int = 2,
+        dsc_hidden: int = 1024,
+        dsc_margin: float = 0.5,
+        train_backbone: bool = False,
+        pre_proj: int = 1,
+        mining: int = 1,
+        noise: float = 0.015,
+        radius: float = 0.75,
+        p: float = 0.5,
+        lr: float = 0.0001,
+        svd: int = 0,
+        step: int = 20,
+        limit: int = 392,
+        seed: int | None = None,
+    ) -> None:
+        """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
+
+        Args:
+            backbone: as handed over by backbones.load, in training mode; it is changed (see feature_shapes).
+            svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
+            seed: of the noise; PyTorch's global seed by default.
+        """
+        self.to(device)
+        self.device = device
+        aggregator = common.NetworkFeatureAggregator(backbone, layers_to_extract_from, device, train_backbone)
+        backbone.requires_grad_(train_backbone)
+        self.forward_modules = nn.ModuleDict({"feature_aggregator": aggregator})
+        shapes = aggregator.feature_shapes(input_shape)
+        self.patch_shapes = [list(shape[1:]) for shape in shapes]
+        self.grid = tuple(shapes[0][1:])
+        channels = [shape[0] for shape in shapes]
+        self.patch_embedding = common.PatchEmbedding(
+            channels, patchsize, pretrain_embed_dimension, target_embed_dimension
+        )
+        self.patch_embedding.to(device)
+        self.anomaly_segmentor = common.RescaleSegmentor(device, tuple(input_shape[1:]))
+
+        width = target_embed_dimension
+        self.pre_projection = (Projection(width, width, pre_proj) if pre_proj > 0 else nn.Identity()).to(device)
+        self.discriminator = Discriminator(width, dsc_layers, dsc_hidden).to(device)
+        self.optimizers = {"discriminator": torch.optim.AdamW(self.discriminator.parameters(), lr=2 * lr)}
+        if pre_proj > 0:
+            adam = torch.optim.Adam(self.pre_projection.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
+            self.optimizers["pre_projection"] = adam
+        if train_backbone:
+            self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
+
+        self.meta_epochs, self.eval_epochs, self.limit = meta_epochs, eval_epochs, limit
+        self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
+        self.ascent_steps = step if mining else 0
+        self.hypersphere = svd == 1
+        self.seed = torch.initial_seed() if seed is None else seed
+
+    def set_model_dir(self, model_dir: str | Path, dataset_name: str, results_path: str | Path | None = None) -> None:
+        """Choose the class folder model_dir/dataset_name; results_path is two levels above model_dir by default."""
+        self.model_dir = Path(model_dir)
+        self.ckpt_dir = self.model_dir / dataset_name
+        self.results_path = Path(results_path) if results_path is not None else self.model_dir.parent.parent
+        self.judge_path = self.results_path / "judge"
+
+    # --- features -------------------------------------------------------------------------------------------
+
+    @property
+    def aggregator(self) -> common.NetworkFeatureAggregator:
+        """The backbone with its hooks."""
+        return self.forward_modules["feature_aggregator"]
+
+    def _embed(
+        self, images: torch.Tensor, provide_patch_shapes: bool = False, evaluation: bool = False
+    ) -> tuple[torch.Tensor, list[list[int]]] | torch.Tensor:
+        """Return the rows t [N, C] of images [B, 3, H, W], before the adaptor; on request the layers' grids, too."""
+        planes = self.aggregator(images.to(self.device, torch.float32), eval=evaluation)
+        rows = self.patch_embedding([planes[layer] for layer in self.aggregator.layers_to_extract_from])
+        return (rows, self.patch_shapes) if provide_patch_shapes else rows
+
+    def adapt(self, rows: torch.Tensor) -> torch.Tensor:
+        """Adapt rows [N, C]: u = A(t); the identity with --pre_proj 0."""
+        return self.pre_projection(rows)
+
+    @torch.no_grad()
+    def center(self, train_loader: Iterable[dict], epoch: int) -> torch.Tensor:
+        """Return the center c [h·w, C] of the hypersphere, one per grid position (Eq. 8; the paper has one for all).
+
+        As released, the mean over batches of the batch means, so images of a last, partial batch weigh more.
+        The adaptor is linear: the mean of the adapted rows is the adapted mean.
+        """
+        _set_epoch(train_loader, epoch, "center")
+        total, batches = 0, 0
+        for batch in train_loader:
+            rows = self._embed(batch["image"])  # [N, C]
+            total = total + rows.unflatten(0, (len(batch["image"]), -1)).mean(0)  # [h·w, C]
+            batches += 1
+        return self.adapt(total / batches)
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    def trainer(self, train_loader: Iterable[dict], test_loader: Iterable[dict], name: str) -> list[float]:
+        """Train a class; go on where its class folder says an earlier run stopped.
+
+        Returns:
+            [image_auroc, image_ap, pixel_auroc, pixel_ap, pixel_pro, epoch] of the best epoch; AP and PRO are NaN,
+            the final test computes them.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        self.hypersphere = self.hypothesis(train_loader, name)
+        state = RunState.load(self.ckpt_dir)
+        self._restore(state)
+        saved = time.monotonic()
+        started = saved - state.seconds
+        steps = _steps(train_loader, self.limit)
+        progress = Progress(name, self.meta_epochs, steps, (state.epoch, state.iteration), self.ckpt_dir / "tb")
+        try:
+            for epoch in range(state.epoch, self.meta_epochs):
+                state.iteration += self._train_epoch(train_loader, name, epoch, progress)
+                state.epoch, state.seconds = epoch + 1, time.monotonic() - started
+                if state.epoch % self.eval_epochs == 0:
+                    record = self.evaluate(test_loader)
+                    self._keep_best(state, record, epoch)
+                    progress.evaluation(epoch, record, state.best)
+                progress.show(epoch)
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save(state)
+                    saved = time.monotonic()
+        finally:
+            progress.close()
+        if not state.best:  # --eval_epochs above --meta_epochs
+            self._keep_best(state, {"image_auroc": ABSENT, "pixel_auroc": ABSENT}, state.epoch - 1)
+        state.finished = True
+        self._save(state)
+        best = state.best
+        return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
+
+    def _train_epoch(self, train_loader: Iterable[dict], name: str, epoch: int, progress: Progress) -> int:
+        """Train one epoch: the center, then then a step per batch up to the limit. Return the steps."""
+        center = self.center(train_loader, epoch)
+        self._set_training(True)
+        _set_epoch(train_loader, epoch, "train")
+        curves, seen = [], 0
+        for position, batch in enumerate(train_loader):
+            seed = utils.derive_seed(self.seed, name, epoch, position, "noise")
+            generator = torch.Generator(self.device).manual_seed(seed)
+            curves.append(self.train_step(batch["image"], batch["aug"], batch["mask_s"], center, generator))
+            progress.step()
+            seen += len(batch["image"])
+            if seen > self.limit:
+                break
+        values = torch.stack(curves).cpu().numpy()  # the only wait for the device in an epoch
+        if not np.isfinite(values[:, CURVES.index("loss")]).all():
+            raise FloatingPointError(f"{name}: loss not finite in epoch {epoch}: lower --lr, or look at the images.")
+        progress.epoch(epoch, values)
+        return len(curves)
+
+    def train_step(
+        self,
+        image: torch.Tensor,
+        aug: torch.Tensor,
+        mask_s: torch.Tensor,
+        center: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Train on one batch (paper Sec. 3.2 to 3.4).
+
+        Args:
+            image: normal images [B, 3, H, W], normalised.
+            aug: the images with synthetic defects, [B, 3, H, W].
+            mask_s: where the defects are on the feature grid, [B, h, w], 0 or 1.
+            center: [h·w, C].
+            generator: source of the noise, on the model's device.
+
+        Returns:
+            the values of CURVES, [6], detached, on the device.
+        """
+        fake_feats = self.adapt(self._embed(aug))  # u+ [N, C]
+        true_feats = self.adapt(self._embed(image))  # u  [N, C]
+        center = center.repeat(len(image), 1)  # [N, C]
+        mask = mask_s.to(self.device, torch.float32).reshape(-1, 1)  # m  [N, 1]
+        defect = mask == 1
+
+        # The radius r1' of the normal rows, a constant for autograd.
+        normal_feats, normal = torch.cat([fake_feats, true_feats]), torch.cat([mask == 0, torch.ones_like(defect)])
+        r_t = self._radius(normal_feats, center.repeat(2, 1), normal)
+
+        # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
+        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, generator)
+        scores = self.discriminator(torch.cat([true_feats, gaus_feats]))
+        true_scores, gaus_scores = scores.chunk(2)
+        r_f = self._radius(fake_feats, center, defect)
+        if self.hypersphere:
+            moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
+            fake_feats = torch.where(defect, moved, fake_feats)
+        fake_scores = self.discriminator(fake_feats)
+
+        # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
+        loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
+        hard = hard_examples(fake_scores, mask, self.p)
+        terms = focal_terms(torch.cat([1 - fake_scores, fake_scores], dim=1), mask)
+        loss = loss + (terms * hard).sum() / hard.sum()
+
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        p_true, p_fake = self._shares(true_scores, gaus_scores, fake_scores, defect)
+        return torch.stack([p_true, p_fake, r_t, r_g, r_f, loss.detach()])
+
+    def synthesise_globally(
+        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 1, 2, 5-7).
+
+        Returns:
+            the rows g [N, C], attached to true_feats, and their radius before the last projection.
+        """
+        noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
+        gaus_feats = unprojected = true_feats + noise
+        for step in range(self.ascent_steps):
+            gaus_feats = unprojected = gaus_feats + ascend(self.discriminator, true_feats, gaus_feats)
+            if (step + 1) % PROJECT_EVERY == 0:
+                last = unprojected
+                gaus_feats = self._project(gaus_feats, true_feats, center, r_t)
+        projected = self.ascent_steps >= PROJECT_EVERY
+        return gaus_feats, self._radius(last if projected else unprojected, center)
+
+    def _project(
+        self, gaus_feats: torch.Tensor, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor
+    ) -> torch.Tensor:
+        """Keep synthetic rows [N, C] near enough and far enough from normal ones, under either hypothesis (Eq. 2)."""
+        if self.hypersphere:
+            return truncate(gaus_feats, center, SHELL[0] * r_t, SHELL[1] * r_t)
+        return truncate(gaus_feats, true_feats, *MANIFOLD_RADII)
+
+    @torch.no_grad()
+    def _radius(self, feats: torch.Tensor, center: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the quantile of the rows' distances from the center, of all rows or of those to keep (bool [N, 1])."""
+        keep = torch.ones(len(feats), 1, dtype=torch.bool, device=self.device) if keep is None else keep
+        return masked_quantile((feats - center).norm(dim=1), keep.flatten(), self.radius)
+
+    @torch.no_grad()
+    def _shares(
+        self, true_scores: torch.Tensor, gaus_scores: torch.Tensor, fake_scores: torch.Tensor, defect: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the shares of normal rows below the margin and of synthetic ones at or above it."""
+        n, defects = len(defect), defect.sum()
+        right = (true_scores < self.dsc_margin).sum() + ((fake_scores < self.dsc_margin) & ~defect).sum()
+        caught = (gaus_scores >= self.dsc_margin).sum() + ((fake_scores >= self.dsc_margin) & defect).sum()
+        return right / (2 * n - defects), caught / (n + defects)
+
+    def _set_training(self, training: bool) -> None:
+        """Put the trained networks into training or evaluation mode; the aggregator sees to the backbone."""
+        self.pre_projection.train(training)
+        self.discriminator.train(training)
+
+    # --- the hypothesis -------------------------------------------------------------------------------------
+
+    def hypothesis(self, train_loader: Iterable[dict], name: str) -> bool:
+        """Say whether a class is trained under the hypersphere hypothesis, by its data set's `distribution`.
+
+        0 takes the table, 4 its opposite, 1 judges; 2 is the manifold, 3 the hypersphere. A class that no table
+        lists is judged, and the judgement is kept for later runs.
+        """
+        distribution = getattr(getattr(train_loader, "dataset", None), "distribution", None)
+        if distribution is None:
+            return self.hypersphere
+        if distribution in (2, 3):
+            return distribution == 3
+        flag = None if distribution == 1 else utils.table_flag(name, "Distribution", self.judge_path)
+        if flag is None:
+            flag = self.judge(train_loader, name)
+        return bool(flag) != (distribution == 4)
+
+    def judge(self, train_loader: Iterable[dict], name: str) -> int:
+        """Judge a class by its mean image (paper App. B) and keep the judgement: 1 hypersphere, 0 manifold."""
+        _set_epoch(train_loader, JUDGE_EPOCH, "center")
+        means = [batch["image"].mean(0).numpy() for batch in train_loader]
+        mean = np.mean(means, axis=0) * images.IMAGENET_STD + images.IMAGENET_MEAN  # RGB in [0, 1], [3, H, W]
+        bgr = (mean.clip(0, 1) * 255).astype(np.uint8)[::-1].transpose(1, 2, 0).copy()  # as released: truncated
+        flag = utils.distribution_judge(bgr, name, self.judge_path)
+        utils.record_judgement(name, flag, self.judge_path)
+        LOGGER.info("%s: judged from its training images: %s.", name, "hypersphere" if flag else "manifold")
+        return flag
+
+    # --- testing --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def scored(self, loader: Iterable[dict]) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
+        """Score images batch by batch: yield the batch, image scores [B] and anomaly maps [B, H, W], both in (0, 1).
+
+        An image's score is the maximum of its grid of scores, before any resizing or smoothing.
+        """
+        self._set_training(False)
+        for batch in loader:
+            rows = self.adapt(self._embed(batch["image"], evaluation=True))  # [N, C]
+            scores = self.discriminator(rows).reshape(-1, *self.grid)  # [B, h, w]
+            yield batch, scores.flatten(1).amax(1), self.anomaly_segmentor.maps(scores)
+
+    def predict(
+        self, loader: Iterable[dict]
+    ) -> tuple[list, list[float], list[np.ndarray], list[int], list[np.ndarray]]:
+        """Score a whole loader with the current weights.
+
+        Returns:
+            one entry an image each: normalised images [3, H, W], scores, maps [H, W], labels, masks [1, H, W].
+        """
+        pictures, scores, maps, labels, masks = [], [], [], [], []
+        for batch, batch_scores, batch_maps in self.scored(loader):
+            pictures.extend(batch["image"].numpy())
+            scores.extend(batch_scores.tolist())
+            maps.extend(batch_maps.cpu().numpy())
+            labels.extend(torch.as_tensor(batch["is_anomaly"]).tolist())
+            masks.extend(batch["mask_gt"].numpy())
+        return pictures, scores, maps, labels, masks
+
+    def evaluate(self, loader: Iterable[dict], pro: bool = False, pictures: Path | None = None) -> dict[str, float]:
+        """Compute the metrics of the current weights, streaming.
+
+        Args:
+            loader: the test set.
+            pro: compute the regions' metrics too.
+            pictures: folder for one picture an image (image | ground truth | heat map).
+
+        Returns:
+            image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
+        """
+        image_metrics, pixel_metrics, count = metrics.ImageMetrics(), metrics.PixelMetrics(pro=pro), 0
+        for batch, scores, maps in self.scored(loader):
+            maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
+            image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
+            pixel_metrics.update(maps, masks)
+            if pictures is not None:
+                for image, mask, anomaly_map in zip(batch["image"].numpy(), masks, maps, strict=True):
+                    count += 1
+                    strip = images.side_by_side(images.denormalise(image), mask[0], anomaly_map)
+                    checkpoint.atomic_write(pictures / f"{count:03d}.png", images.encode_png(strip))
+        results = {f"image_{key}": value for key, value in image_metrics.compute().items()}
+        return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
+
+    def tester(self, test_loader: Iterable[dict], name: str) -> list[float]:
+        """Test the best stored checkpoint: [image_auroc, image_ap, pixel_auroc, pixel_ap, pixel_pro, epoch]."""
+        result = self.test(test_loader, name, BEST)
+        keys = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro", "epoch")
+        return [result[key] for key in keys]
+
+    def test(self, test_loader: Iterable[dict], name: str, weights: str) -> dict[str, float]:
+        """Test stored weights, all metrics, and write a picture of each test image.
+
+        Args:
+            weights: "best" (pictures under <results>/eval/<name>) or "last" (under <results>/training/<name>).
+
+        Returns:
+            the values of evaluate, and "epoch", NaN where unknown.
+
+        Raises:
+            FileNotFoundError: there are no such weights.
+            ValueError: they do not fit.
+        """
+        if weights == BEST:
+            found = checkpoint.best_checkpoint(self.ckpt_dir)
+            if found is None:
+                raise FileNotFoundError(f"{self.ckpt_dir} holds no ckpt_best_<epoch>.pth: train first (--test ckpt).")
+            path, epoch = found
+        else:
+            path, epoch = self.ckpt_dir / checkpoint.LATEST, RunState.load(self.ckpt_dir).epoch - 1
+        self.load_weights(path)
+        folder = self.results_path / ("eval" if weights == BEST else "training") / name
+        for old in folder.glob("[0-9]*.png"):
+            old.unlink()
+        result = self.evaluate(test_loader, pro=True, pictures=folder)
+        return result | {"epoch": epoch if epoch >= 0 else ABSENT}
+
+    # --- weights --------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the trained networks' state dicts under the release's keys, and the backbone's where it is trained."""
+        networks = {"discriminator": self.discriminator, "pre_projection": self.pre_projection}
+        if "backbone" in self.optimizers:
+            networks["backbone"] = self.aggregator.backbone
+        return {part: network.state_dict() for part, network in networks.items() if part in self.optimizers}
+
+    def load_weights(self, path: Path) -> None:
+        """Load a checkpoint of ours or of the authors', or a whole model's state dict.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, foreign, or made with other options.
+        """
+        self._load_parts(checkpoint.split_state(checkpoint.load_tensors(path), path), path)
+
+    def _load_parts(self, parts: dict[str, dict[str, torch.Tensor]], source: Path) -> None:
+        networks = {"discriminator": self.discriminator, "pre_projection": self.pre_projection}
+        for part, network in networks.items():
+            if part not in parts and next(network.parameters(), None) is not None:
+                raise ValueError(f"{source} has no {part}: it was trained with --pre_proj 0.")
+            checkpoint.load_fitting(network, parts.get(part, {}), f"{source} ({part})")
+        if "backbone" in parts:
+            self.aggregator.backbone.load_state_dict(parts["backbone"], strict=False)
+
+    def _keep_best(self, state: RunState, record: dict[str, float], epoch: int) -> None:
+        """Keep the weights if their summed AUROCs are the first or strictly greater; while none is defined, always."""
+        aurocs = {key: record[key] for key in ("image_auroc", "pixel_auroc")}
+        before = [state.best[key] for key in aurocs] if state.best else [ABSENT]
+        if not np.isnan(before).all() and np.nansum(list(aurocs.values())) <= np.nansum(before):
+            return
+        state.best = {"epoch": epoch} | aurocs
+        path = self.ckpt_dir / f"ckpt_best_{epoch}.pth"
+        checkpoint.save_tensors(path, self.weights())
+        for old in self.ckpt_dir.glob("ckpt_best*.pth"):
+            if old != path:
+                old.unlink()
+
+    def _save(self, state: RunState) -> None:
+        """Save the latest weights, and with them everything needed to go on."""
+        state.weights, state.options = self.weights(), self.options
+        state.optimizers = {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()}
+        state.save(self.ckpt_dir)
+        checkpoint.save_tensors(self.ckpt_dir / checkpoint.LATEST, state.weights)
+
+    def _restore(self, state: RunState) -> None:
+        """Take up the weights and optimisers of a state, if it has any."""
+        if not state.weights:
+            return
+        self._load_parts(state.weights, self.ckpt_dir / checkpoint.STATE)
+        for part, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state.optimizers[part])
+
+
+def _set_epoch(loader: Iterable[dict], epoch: int, purpose: str) -> None:
+    """Tell a loader's batch sampler which order to draw, if it is one of ours; other loaders choose their own."""
+    sampler = getattr(loader, "batch_sampler", None)
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch, purpose)
+
+
+def _steps(loader: Iterable[dict], limit: int) -> int:
+    """Return the iterations of an epoch, which ends after the batch that brings the images seen above the limit."""
+    batch_size = getattr(loader, "batch_size", None) or getattr(loader.batch_sampler, "batch_size", 1)
+    return min(len(loader), limit // batch_size + 1)

@@ -1,0 +1,246 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import checkpoint
+import glass as glass_module
+from glass import ascend, hard_examples, masked_quantile, truncate
+from loss import FocalLoss
+from model import Discriminator
+from small import CPU, GRID, SIZE, Samples, loader, small_glass
+
+
+def test_masked_quantile_is_the_quantile_of_what_is_kept():
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 2, 7, 100):
+        values, keep = torch.rand(n, generator=generator), torch.rand(n, generator=generator) > 0.4
+        keep[0] = True
+        for q in (0.0, 0.3, 0.75, 1.0):
+            torch.testing.assert_close(masked_quantile(values, keep, q), values[keep].quantile(q))
+    assert masked_quantile(torch.ones(3), torch.zeros(3, dtype=torch.bool), 0.5).isnan()
+
+
+def test_truncation_moves_rows_into_the_shell_and_leaves_those_inside():
+    origin = torch.zeros(3, 4)
+    feats = torch.tensor([[0.1, 0, 0, 0], [0, 0.7, 0, 0], [0, 0, 9.0, 0]], requires_grad=True)
+    moved = truncate(feats, origin, 0.5, 1.0)
+    torch.testing.assert_close(moved.norm(dim=1), torch.tensor([0.5, 0.7, 1.0]))
+    moved.sum().backward()
+    # Inside the shell the map is the identity; outside, only the tangential part of a gradient passes.
+    torch.testing.assert_close(feats.grad[1], torch.ones(4))
+    torch.testing.assert_close(feats.grad[0], torch.tensor([0.0, 5.0, 5.0, 5.0]))
+    torch.testing.assert_close(feats.grad[2], torch.tensor([1 / 9, 1 / 9, 0.0, 1 / 9]))
+
+
+def test_ascent_has_unit_steps_that_raise_the_loss_of_being_anomalous():
+    torch.manual_seed(0)
+    discriminator = Discriminator(12, 2, 20).train()
+    true, gaus = torch.randn(50, 12), torch.randn(50, 12)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy(discriminator(torch.cat([true, rows]))[50:], torch.ones(50, 1))
+
+    step = ascend(discriminator, true, gaus)
+    torch.testing.assert_close(step.norm(dim=1), torch.full((50,), 0.001))
+    assert loss(gaus + step) > loss(gaus)
+    assert not step.requires_grad
+
+
+def test_hard_examples_are_the_worse_half():
+    scores = torch.tensor([[0.1], [0.4], [0.2], [0.9]])
+    target = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    assert hard_examples(scores, target, 0.5).tolist() == [False, True, True, False]
+    assert hard_examples(scores, target, 0).all()
+
+
+def test_noise_alone_is_as_long_as_the_paper_says():
+    noise = torch.randn(10_000, 1536, generator=torch.Generator().manual_seed(0)) * 0.015
+    assert noise.norm(dim=1).mean().item() == pytest.approx(0.015 * math.sqrt(1536), abs=1e-3)  # 0.588
+
+
+def plain_loss(model, image, aug, mask_s, center, noise) -> torch.Tensor:
+    """Compute a step's loss word by word, with rows picked by index and the ascent attached to its graph."""
+    fake, true = model.adapt(model._embed(aug)), model.adapt(model._embed(image))
+    m, c = mask_s.reshape(-1, 1), center.repeat(len(image), 1)
+    normal = torch.cat([(fake - c)[m[:, 0] == 0], true - c])
+    radius = normal.norm(dim=1).quantile(model.radius).item()
+    gaus = true + noise
+    gaus = gaus if gaus.requires_grad else gaus.requires_grad_()  # nothing before it is trained
+    for step in range(model.ascent_steps + 1):
+        scores = model.discriminator(torch.cat([true, gaus]))
+        loss_g = F.binary_cross_entropy(scores[len(true) :], torch.ones(len(gaus), 1))
+        loss = F.binary_cross_entropy(scores[: len(true)], torch.zeros(len(true), 1)) + loss_g
+        if step == model.ascent_steps:
+            break
+        grad = torch.autograd.grad(loss_g, gaus, retain_graph=True)[0]
+        gaus = gaus + 0.001 * grad / (grad.norm(dim=1, keepdim=True) + 1e-10)
+        if (step + 1) % 5 == 0:
+            origin, low, high = (c, radius, 2 * radius) if model.hypersphere else (true, 0.5, 1.0)
+            offset = gaus - origin
+            length = offset.norm(dim=1, keepdim=True)
+            gaus = origin + length.clamp(low, high) / (length + 1e-10) * offset
+    if model.hypersphere:
+        rows = m[:, 0] == 1
+        offset = fake[rows] - c[rows]
+        length = offset.norm(dim=1, keepdim=True)
+        fake = fake.clone()
+        fake[rows] = c[rows] + length.clamp(2 * radius, 4 * radius) / (length + 1e-10) * offset
+    scores = model.discriminator(fake)
+    hardness = (scores.detach() - m) ** 2
+    kept = (hardness >= hardness.quantile(model.p))[:, 0] if model.p > 0 else slice(None)
+    return loss + FocalLoss()(torch.cat([1 - scores, scores], 1)[kept], m[kept])
+
+
+@pytest.mark.parametrize("svd", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"mining": 0}, {"step": 3}, {"p": 0.0}, {"pre_proj": 0}, {"dsc_layers": 1}])
+def test_a_training_step_is_the_plain_one(svd, options):
+    batch = next(iter(loader(4, True)))
+    picked = [batch[key] for key in ("image", "aug", "mask_s")]
+    plain, ours = (small_glass(svd=svd, noise=0.5, **options) for _ in range(2))
+    for model in (plain, ours):
+        model._set_training(True)
+    center = torch.randn(64, 24, generator=torch.Generator().manual_seed(5))
+    noise = torch.randn(256, 24, generator=torch.Generator().manual_seed(1)) * 0.5
+    loss = plain_loss(plain, *picked, center, noise)
+    for optimizer in plain.optimizers.values():
+        optimizer.zero_grad()
+    loss.backward()
+    for optimizer in plain.optimizers.values():
+        optimizer.step()
+    curves = ours.train_step(*picked, center, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(curves[-1], loss.detach(), atol=1e-5, rtol=1e-5)
+    for (key, want), (_, got) in zip(plain.state_dict().items(), ours.state_dict().items(), strict=True):
+        if not key.endswith("0.bias"):  # no gradient but rounding in front of a batch norm
+            torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize(("options", "calls"), [({}, 22), ({"mining": 0}, 2), ({"step": 3}, 5)])
+def test_the_batch_norm_sees_every_call(options, calls):
+    model = small_glass(**options)
+    batch = next(iter(loader(4, True)))
+    model._set_training(True)
+    model.train_step(batch["image"], batch["aug"], batch["mask_s"], torch.zeros(64, 24), torch.Generator())
+    assert model.discriminator.body.block1[1].num_batches_tracked == calls
+
+
+def test_the_center_weighs_the_images_of_a_partial_batch_more():
+    model, batches = small_glass(), loader(5, True, batch_size=4)
+    with torch.no_grad():
+        rows = torch.stack([model.adapt(model._embed(Samples(5, True)[i]["image"][None])) for i in range(5)])
+    expected = (rows[:4].mean(0) + rows[4]) / 2
+    torch.testing.assert_close(model.center(batches, 0), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("images", "batch_size", "limit", "steps"), [(40, 4, 10, 3), (40, 4, 12, 4), (8, 4, 392, 2)])
+def test_an_epoch_ends_after_the_batch_that_passes_the_limit(tmp_path, images, batch_size, limit, steps):
+    model = small_glass(tmp_path, limit=limit, meta_epochs=1)
+    model.trainer(loader(images, True, batch_size), loader(4, False), "mvtec_small")
+    assert checkpoint.RunState.load(model.ckpt_dir).iteration == steps
+
+
+def test_training_keeps_the_release_files_and_tests_alike(tmp_path):
+    model = small_glass(tmp_path, meta_epochs=3)
+    record = model.trainer(loader(8, True), loader(6, False), "mvtec_small")
+    path, epoch = checkpoint.best_checkpoint(model.ckpt_dir)
+    assert record[-1] == epoch
+    assert set(torch.load(path, weights_only=True)) == {"discriminator", "pre_projection"}
+    assert (model.ckpt_dir / "ckpt.pth").is_file()
+    fresh = small_glass(tmp_path)
+    tested = fresh.tester(loader(6, False), "mvtec_small")
+    assert tested[0] == pytest.approx(record[0])
+    assert tested[2] == pytest.approx(record[2])
+    assert len(list((tmp_path / "eval" / "mvtec_small").glob("*.png"))) == 6
+
+
+def test_a_whole_model_state_dict_loads(tmp_path):
+    model = small_glass(tmp_path)
+    with torch.no_grad():
+        model.discriminator.tail[0].weight.fill_(0.25)
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    fresh = small_glass(tmp_path)
+    fresh.load_weights(tmp_path / "whole.pth")
+    assert (fresh.discriminator.tail[0].weight == 0.25).all()
+
+
+def test_foreign_checkpoints_are_refused(tmp_path):
+    model = small_glass(tmp_path)
+    torch.save({"weights": torch.ones(2)}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="no discriminator"):
+        model.load_weights(tmp_path / "foreign.pth")
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(ValueError, match="damaged"):
+        model.load_weights(tmp_path / "cut.pth")
+    torch.save(small_glass(dsc_hidden=9).weights(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other options"):
+        model.load_weights(tmp_path / "other.pth")
+
+
+def test_the_best_epoch_needs_a_strictly_greater_sum(tmp_path):
+    model = small_glass(tmp_path)
+    state = checkpoint.RunState()
+    for epoch, (image, pixel) in enumerate([(0.5, 0.5), (0.6, 0.4), (0.7, math.nan), (0.6, 0.5), (math.nan, math.nan)]):
+        model._keep_best(state, {"image_auroc": image, "pixel_auroc": pixel}, epoch)
+    assert state.best["epoch"] == 3
+    assert [path.name for path in model.ckpt_dir.glob("ckpt_best*")] == ["ckpt_best_3.pth"]
+
+
+def test_without_any_evaluation_the_last_epoch_is_best(tmp_path):
+    model = small_glass(tmp_path, meta_epochs=2, eval_epochs=5)
+    assert model.trainer(loader(4, True), loader(4, False), "mvtec_small")[-1] == 1
+
+
+def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(glass_module, "SAVE_SECONDS", -1)
+    whole = small_glass(tmp_path / "whole", meta_epochs=4)
+    whole.trainer(loader(8, True), loader(6, False), "mvtec_small")
+    small_glass(tmp_path / "cut", meta_epochs=2).trainer(loader(8, True), loader(6, False), "mvtec_small")
+    resumed = small_glass(tmp_path / "cut", meta_epochs=4)
+    resumed.trainer(loader(8, True), loader(6, False), "mvtec_small")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_a_loss_that_is_not_finite_stops_the_class(tmp_path):
+    model = small_glass(tmp_path)
+    with torch.no_grad():
+        model.pre_projection.layers[0].weight.fill_(math.inf)
+    with pytest.raises(FloatingPointError, match="epoch 0"):
+        model.trainer(loader(4, True), loader(4, False), "mvtec_small")
+
+
+def test_a_single_image_is_predicted_and_scored_by_its_raw_maximum():
+    model = small_glass()
+    images, scores, maps, labels, masks = model.predict(loader(1, False))
+    assert (len(images), labels, masks[0].shape, maps[0].shape) == (1, [0], (1, SIZE, SIZE), (SIZE, SIZE))
+    with torch.no_grad():
+        grid = model.discriminator(model.adapt(model._embed(torch.from_numpy(images[0])[None], evaluation=True)))
+    assert scores[0] == pytest.approx(grid.max().item())
+    assert grid.numel() == GRID[0] * GRID[1]
+
+
+@pytest.mark.parametrize(("distribution", "expected"), [(2, False), (3, True), (0, True), (4, False)])
+def test_the_hypothesis_comes_from_the_option_or_the_table(tmp_path, distribution, expected):
+    model = small_glass(tmp_path)
+    assert model.hypothesis(loader(4, True, distribution=distribution), "mvtec_screw") is expected
+
+
+def test_an_unlisted_class_is_judged_once_and_remembered(tmp_path):
+    model = small_glass(tmp_path)
+    flag = model.hypothesis(loader(4, True, distribution=0), "mvtec_unknown")
+    assert (tmp_path / "judge" / "mvtec_distribution.xlsx").is_file()
+    assert (tmp_path / "judge" / "avg" / str(int(flag)) / "mvtec_unknown.png").is_file()
+    assert model.hypothesis(None or loader(4, True, distribution=4), "mvtec_unknown") is not flag
+
+
+def test_the_trained_backbone_is_kept(tmp_path):
+    model = small_glass(tmp_path, train_backbone=True, meta_epochs=1)
+    before = model.aggregator.backbone.layer1[0].weight.clone()
+    model.trainer(loader(8, True), loader(4, False), "mvtec_small")
+    kept = torch.load(model.ckpt_dir / "ckpt.pth", weights_only=True)["backbone"]
+    assert not torch.equal(before, kept["layer1.0.weight"])
+    fresh = small_glass(tmp_path, train_backbone=True)
+    fresh.load_weights(model.ckpt_dir / "ckpt.pth")
+    np.testing.assert_array_equal(fresh.aggregator.backbone.layer1[0].weight.detach(), kept["layer1.0.weight"])

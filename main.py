@@ -1,0 +1,241 @@
+"""Command line: `python main.py [options] net [options] dataset [options] NAME DATA_PATH [AUG_PATH]`.
+
+The three parts are chained: the group says where results go and on which device, `net` which networks, `dataset`
+which images. Each class is checked, trained, tested with its best and its last weights, and written to results.csv.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import runs
+
+LOGGER = logging.getLogger(__name__)
+IGNORED = "Accepted for old command lines; has no effect."
+
+
+@click.group(chain=True, context_settings={"show_default": True})
+@click.option(
+    "--results_path", default="results", type=click.Path(path_type=Path), help="Folder for everything a run writes."
+)
+@click.option(
+    "--models_path",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Results folder to read trained models from, if another.",
+)
+@click.option(
+    "--gpu", default=[0], multiple=True, type=int, help="CUDA device to use; the CPU where there is none, or for -1."
+)
+@click.option("--seed", default=0, type=int, help="Seed of weights and of every random draw.")
+@click.option(
+    "--test",
+    default="ckpt",
+    type=click.Choice(["ckpt", "test"]),
+    help="ckpt: train, then test; test: only test what is trained.",
+)
+@click.option("--log_group", default="group", help=IGNORED)
+@click.option("--log_project", default="project", help=IGNORED)
+@click.option("--run_name", default="test", help=IGNORED)
+def main(**_: Any) -> None:
+    """Train and test GLASS, an anomaly detector that learns from good images only."""
+
+
+@main.result_callback()
+def run(
+    methods: list[tuple[str, dict[str, Any]]],
+    results_path: Path,
+    models_path: Path | None,
+    gpu: tuple[int, ...],
+    seed: int,
+    test: str,
+    **_: Any,
+) -> None:
+    """Run what the chained commands describe; exit with 0 done, 1 a class failed, 2 wrong input."""
+    parts = dict(methods)
+    for wanted in ("net", "dataset"):
+        if wanted not in parts:
+            raise click.UsageError(
+                f"The command '{wanted}' is missing: main.py [options] net [options] dataset [options] ..."
+            )
+    try:
+        runs.log_to(results_path)
+        models_path = models_path or results_path
+        job = runs.Job(results_path, models_path, list(gpu), seed, parts["net"], parts["dataset"], train=test == "ckpt")
+        failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        LOGGER.error("%s", error)
+        sys.exit(2)
+    sys.exit(1 if failed else 0)
+
+
+@main.command("net", context_settings={"show_default": True})
+@click.option(
+    "--backbone_names",
+    "-b",
+    multiple=True,
+    default=["wideresnet50"],
+    help="Backbone; NAME.seed-K seeds its training with K. May be given several times.",
+)
+@click.option(
+    "--layers_to_extract_from",
+    "-le",
+    multiple=True,
+    default=[],
+    help="Layer to take features from, in order; the backbone's natural ones if none. With several backbones: 0.LAYER, 1.LAYER.",
+)
+@click.option(
+    "--backbone_weights",
+    default="imagenet",
+    metavar="imagenet|random|FILE",
+    help="Weights of the backbone: ImageNet's, random ones, or a state dict (.pth, .safetensors).",
+)
+@click.option(
+    "--pretrain_embed_dimension",
+    type=click.IntRange(1),
+    default=1024,
+    help="Width each layer's neighbourhoods are pooled to.",
+)
+@click.option("--target_embed_dimension", type=click.IntRange(1), default=1024, help="Width of a feature row.")
+@click.option(
+    "--patchsize", type=click.IntRange(1), default=3, help="Side of a neighbourhood on the feature grid, odd."
+)
+@click.option("--meta_epochs", type=click.IntRange(1), default=640, help="Epochs to train.")
+@click.option(
+    "--eval_epochs", type=click.IntRange(1), default=1, help="Evaluate on the test set every this many epochs."
+)
+@click.option("--dsc_layers", type=click.IntRange(1), default=2, help="Linear layers of the discriminator.")
+@click.option("--dsc_hidden", type=click.IntRange(1), default=1024, help="Width of its hidden layers.")
+@click.option(
+    "--dsc_margin", type=float, default=0.5, help="Score that the logged shares p_true and p_fake count from."
+)
+@click.option("--pre_proj", type=click.IntRange(0), default=1, help="Linear layers of the feature adaptor; 0 for none.")
+@click.option(
+    "--mining", type=click.IntRange(0, 1), default=1, help="1: gradient ascent on the noisy features; 0: noise alone."
+)
+@click.option("--noise", type=click.FloatRange(0), default=0.015, help="Standard deviation of the noise on features.")
+@click.option(
+    "--radius",
+    type=click.FloatRange(0, 1),
+    default=0.75,
+    help="Quantile of the distances from the center that makes the radius.",
+)
+@click.option(
+    "--p",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    help="Quantile of hardness below which rows are left out of the focal loss; 0 keeps all.",
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    default=0.0001,
+    help="Learning rate of the adaptor; the discriminator's is twice that.",
+)
+@click.option(
+    "--svd", type=click.IntRange(0, 1), default=0, help="Accepted for old command lines; --distribution decides."
+)
+@click.option("--step", type=click.IntRange(0), default=20, help="Steps of gradient ascent.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=392,
+    help="An epoch ends after the batch that brings the images seen above this.",
+)
+@click.option("--train_backbone", is_flag=True, help="Train the backbone, too.")
+def net(**options: Any) -> tuple[str, dict[str, Any]]:
+    """Choose the networks and how they are trained."""
+    if options["patchsize"] % 2 == 0:
+        raise click.UsageError(f"--patchsize {options['patchsize']} must be odd, so that a neighbourhood has a centre.")
+    return "net", options
+
+
+@main.command("dataset", context_settings={"show_default": True})
+@click.option("--subdatasets", "-d", multiple=True, required=True, help="Class; may be given several times.")
+@click.option("--batch_size", type=click.IntRange(1), default=8, help="Images in a batch.")
+@click.option(
+    "--num_workers",
+    type=click.IntRange(0),
+    default=16,
+    help="Processes that load images; at most the machine's cores are used.",
+)
+@click.option("--resize", type=click.IntRange(1), default=288, help="Pixels the shorter side is resized to.")
+@click.option(
+    "--imagesize", type=click.IntRange(1), default=288, help="Side in pixels of the square cut from the centre."
+)
+@click.option("--rotate_degrees", type=click.FloatRange(0), default=0, help="Rotate training images by up to this.")
+@click.option(
+    "--translate",
+    type=click.FloatRange(0, 1),
+    default=0,
+    help="Shift training images by up to this share of their size.",
+)
+@click.option(
+    "--scale", type=click.FloatRange(0, 1, max_open=True), default=0, help="Scale training images by up to this share."
+)
+@click.option(
+    "--brightness",
+    type=click.FloatRange(0),
+    default=0,
+    help="Jitter the brightness of training images by up to this share.",
+)
+@click.option(
+    "--contrast",
+    type=click.FloatRange(0),
+    default=0,
+    help="Jitter the contrast of training images by up to this share.",
+)
+@click.option(
+    "--saturation",
+    type=click.FloatRange(0),
+    default=0,
+    help="Jitter the saturation of training images by up to this share.",
+)
+@click.option("--gray", type=click.FloatRange(0, 1), default=0, help="Probability of turning a training image gray.")
+@click.option(
+    "--hflip", type=click.FloatRange(0, 1), default=0, help="Probability of mirroring a training image left to right."
+)
+@click.option(
+    "--vflip", type=click.FloatRange(0, 1), default=0, help="Probability of mirroring a training image top to bottom."
+)
+@click.option(
+    "--distribution",
+    type=click.IntRange(0, 4),
+    default=0,
+    help="Hypothesis: 0 by table, 1 only judge, 2 manifold, 3 hypersphere, 4 opposite of the table.",
+)
+@click.option("--mean", type=float, default=0.5, help="Mean of the blend's opacity beta.")
+@click.option("--std", type=click.FloatRange(0), default=0.1, help="Standard deviation of beta.")
+@click.option(
+    "--fg",
+    type=click.IntRange(0, 2),
+    default=1,
+    help="Keep synthetic defects on the foreground: 0 never, 1 always, 2 by table.",
+)
+@click.option(
+    "--rand_aug", type=click.IntRange(0, 1), default=1, help="1: change each texture by three random operations."
+)
+@click.option(
+    "--downsampling",
+    type=click.IntRange(1),
+    default=8,
+    help="Accepted for old command lines; the backbone's own grid decides.",
+)
+@click.option("--augment", is_flag=True, help=IGNORED)
+@click.argument("name", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd"]))
+@click.argument("data_path", type=click.Path(path_type=Path))
+@click.argument("aug_path", type=click.Path(path_type=Path), required=False)
+def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
+    """Choose the images: data set NAME in DATA_PATH, textures for synthetic defects in AUG_PATH (dtd/images)."""
+    if options["imagesize"] > options["resize"]:
+        raise click.UsageError(
+            f"--imagesize {options['imagesize']} is above --resize {options['resize']}: there is nothing left to crop. Raise --resize."
+        )
+    return "dataset", options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Pictures: open any of them, bring it to the network's size and a map back, colour the result (paper Sec. 4.1).
+
+Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]. Sizes are (height, width).
+"""
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32).reshape(3, 1, 1)
+IMAGENET_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32).reshape(3, 1, 1)
+
+DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
+# What Pillow raises on damaged files, by format.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def list_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """List the images of a folder, sorted by name; hidden files and folders are left out.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: check the path.")
+    found = []
+    for root, folders, names in os.walk(folder, followlinks=True):  # texture folders are often links
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Open an image upright, as 8-bit RGB; alpha is dropped, 16-bit gray scaled.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it cannot be read, or has more than 16 bits.
+    """
+    image = _open(path)
+    if image.mode[0] in DEEP:
+        image = Image.fromarray(np.rint(_sixteen_bits(image, path) / 257).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def open_mask(path: Path, first_channel: bool = False) -> Image.Image:
+    """Open a mask upright, as 8-bit gray ("L"): of a colour picture its gray value or its first channel.
+
+    In 16-bit masks, what is above 0 stays above 0.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it cannot be read, or has more than 16 bits.
+    """
+    mask = _open(path)
+    if mask.mode[0] in DEEP:
+        values = _sixteen_bits(mask, path)
+        unit = 257 if values.max() > 255 else 1  # 8-bit masks are also stored in 16-bit files
+        return Image.fromarray(np.ceil(values / unit).astype(np.uint8))
+    return mask.convert("RGB").getchannel(0) if first_channel else mask.convert("L")
+
+
+def check_header(path: Path) -> None:
+    """Raise what open_rgb raises if a file does not even begin like an image."""
+    _open(path, decode=False)
+
+
+def _open(path: Path, decode: bool = True) -> Image.Image:
+    """Decode a file and turn it as its EXIF orientation says."""
+    try:
+        with Image.open(path) as image:
+            if decode:
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+            return image
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist: restore it, or correct the list that names it.") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
+
+
+def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray:
+    """Return the gray values of a deep image, 0 .. 65535."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"{path} has 32-bit values, whose range is not known: convert it to 8 or 16 bits.")
+    return values
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) of a side or of (height, width)."""
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    return int(height), int(width)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a picture is brought to the network's size, and a map back to the picture's.
+
+    Attributes:
+        resize: the picture's shorter side after the resize, aspect kept; or the (height, width) it is stretched to.
+        imagesize: (height, width) of the centre crop taken after it. Where a picture of kept aspect would not
+            cover the crop (only possible if the crop is not square), it is enlarged until it does.
+    """
+
+    resize: int | tuple[int, int]
+    imagesize: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        height, width = pair(self.resize)
+        crop_height, crop_width = (min(self.imagesize),) * 2 if isinstance(self.resize, int) else self.imagesize
+        if crop_height > height or crop_width > width:
+            raise ValueError(f"--imagesize {self.imagesize} does not fit into --resize {self.resize}: raise --resize.")
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Resize and crop a picture of any mode; the result has imagesize."""
+        return self.crop(self.resized(image))
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """Resize a picture, bilinear with antialias, without the crop."""
+        height, width = self._resized_size(image.height, image.width)
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """Crop the centre out of a resized picture."""
+        top, left = self._corner((image.height, image.width))
+        height, width = self.imagesize
+        return image.crop((left, top, left + width, top + height))
+
+    def restore(self, segmentation: np.ndarray, size: tuple[int, int], outside: float = np.nan) -> np.ndarray:
+        """Bring a map of imagesize back to the picture's own `size`, (height, width), bilinearly, as float32.
+
+        The border that the crop cut away, where nothing is known, becomes `outside`.
+        """
+        resized = self._resized_size(*size)
+        axes = zip(size, resized, self._corner(resized), segmentation.shape, strict=True)
+        (y0, y1, fy, seen_y), (x0, x1, fx, seen_x) = (_sample_points(*axis) for axis in axes)
+        rows = segmentation[y0] * (1 - fy)[:, None] + segmentation[y1] * fy[:, None]  # [picture's height, W]
+        restored = rows[:, x0] * (1 - fx) + rows[:, x1] * fx
+        return np.where(seen_y[:, None] & seen_x, restored, outside).astype(np.float32)
+
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+        if not isinstance(self.resize, int):
+            return self.resize
+        long = int(self.resize * max(height, width) / min(height, width))  # rounded down, as torchvision does
+        size = (self.resize, long) if height <= width else (long, self.resize)
+        crop_height, crop_width = self.imagesize
+        if size[0] >= crop_height and size[1] >= crop_width:
+            return size
+        scale = max(crop_height / height, crop_width / width)
+        return max(crop_height, round(height * scale)), max(crop_width, round(width * scale))
+
+    def _corner(self, resized_size: tuple[int, int]) -> tuple[int, int]:
+        """Return (top, left) of the crop in the resized picture, rounded as torchvision does."""
+        top, left = (int(round((side - crop) / 2.0)) for side, crop in zip(resized_size, self.imagesize, strict=True))
+        return top, left
+
+
+def _sample_points(original: int, resized: int, start: int, cropped: int) -> tuple[np.ndarray, ...]:
+    """Find, along one axis, the neighbours of each of a picture's pixels in its map; arrays [original].
+
+    Returns lower and upper index, the upper one's weight, and whether the map covers the pixel.
+    """
+    points = (np.arange(original) + 0.5) * resized / original - 0.5 - start
+    seen = (points >= -0.5) & (points <= cropped - 0.5)
+    points = points.clip(0, cropped - 1)
+    lower = points.astype(int)
+    return lower, np.minimum(lower + 1, cropped - 1), points - lower, seen
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """Turn uint8 [H, W, 3] into float32 [3, H, W], scaled by ImageNet's mean and deviation."""
+    image = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    image /= 255
+    image -= IMAGENET_MEAN
+    image /= IMAGENET_STD
+    return image
+
+
+def denormalise(image: np.ndarray) -> np.ndarray:
+    """Turn a normalised float image [3, H, W] back into uint8 [H, W, 3]."""
+    pixels = (np.asarray(image) * IMAGENET_STD + IMAGENET_MEAN) * 255
+    return np.rint(pixels.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def heatmap(segmentation: np.ndarray) -> np.ndarray:
+    """Colour a map [H, W] in [0, 1] with jet, uint8 RGB [H, W, 3]; never stretched, so that pictures compare."""
+    levels = (np.nan_to_num(segmentation).clip(0, 1) * 255).astype(np.uint8)  # rounded down, as released
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+
+
+def overlay(image: np.ndarray, segmentation: np.ndarray) -> np.ndarray:
+    """Mix an image, uint8 [H, W, 3], with the heat map of [H, W]; the image alone where the map is NaN."""
+    mixed = cv2.addWeighted(image, 0.5, heatmap(segmentation), 0.5, 0)
+    return np.where(np.isnan(segmentation)[..., None], image, mixed)
+
+
+def side_by_side(image: np.ndarray, mask: np.ndarray, segmentation: np.ndarray, height: int = 256) -> np.ndarray:
+    """Lay image (uint8 RGB) | ground truth | heat map (both [H, W] in [0, 1]) side by side, 256 high as released."""
+    gray = (np.asarray(mask).clip(0, 1) * 255).astype(np.uint8)
+    strip = np.hstack([image, np.repeat(gray[..., None], 3, axis=2), heatmap(segmentation)])
+    width = round(image.shape[1] * height / image.shape[0])
+    return cv2.resize(strip, (3 * width, height))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode a picture, uint8 RGB [H, W, 3], as a PNG file."""
+    return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,0 +1,273 @@
+"""Samples: what a batch of images, synthetic defects and masks is made of (paper Sec. 3.3).
+
+A sample is a dict:
+    image       float32 [3, H, W], normalised by ImageNet's mean and deviation
+    aug         float32 [3, H, W], the image with a synthetic defect; a placeholder [1] where none is made
+    mask_s      float32 [h, w] in {0, 1}, the defect on the feature grid; a placeholder [1] where none is made
+    mask_gt     float32 [1, H, W] in [0, 1], ground truth
+    is_anomaly  int, 0 or 1
+    image_path  str
+    index       int, position in the data set
+Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Sampler
+
+from images import Geometry, check_header, list_images, normalise, open_mask, open_rgb, pair
+from synthesis import ImageJitter, add_defect, augment_texture, draw_beta
+from utils import derive_seed, table_flag
+
+PURPOSES = ("train", "center")
+JUDGE_ONLY = 1  # --distribution
+
+
+class DatasetSplit(Enum):
+    """Which images of a class."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+class Entry(NamedTuple):
+    """An image of a class, as a reader lists it."""
+
+    image: Path
+    is_anomaly: int
+    mask: Path | None
+    kind: str  # of defect; "good" for none
+
+
+class Draw(NamedTuple):
+    """A sample to make: which image, the seed of its random draws, and whether it gets a synthetic defect."""
+
+    index: int
+    seed: int
+    synthesise: bool = True
+
+
+class EpochSampler(Sampler[list[Draw]]):
+    """Batches of draws that depend on (seed, class, epoch, purpose, position) alone; a DataLoader's batch_sampler.
+
+    Args:
+        n_images: size of the data set.
+        batch_size: images in a batch; the last may have fewer.
+        seed: seed of the run.
+        name: "<dataset>_<class>".
+    """
+
+    def __init__(self, n_images: int, batch_size: int, seed: int, name: str) -> None:
+        self.n_images, self.batch_size, self.seed, self.name = n_images, batch_size, seed, name
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, purpose: str = "train") -> None:
+        """Choose the epoch that is drawn next; samples of the purpose "center" get no synthetic defect."""
+        if purpose not in PURPOSES:
+            raise ValueError(f"Purpose {purpose!r} of an epoch is none of {', '.join(PURPOSES)}.")
+        self.epoch, self.purpose = epoch, purpose
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        key = (self.seed, self.name, self.epoch, self.purpose)
+        order = self._order(self.epoch, self.purpose)
+        draws = [Draw(index, derive_seed(*key, k), self.purpose == "train") for k, index in enumerate(order)]
+        return iter([draws[k : k + self.batch_size] for k in range(0, self.n_images, self.batch_size)])
+
+    def __len__(self) -> int:
+        return -(self.n_images // -self.batch_size)  # rounded up
+
+    def last_batch(self, epoch: int) -> list[int]:
+        """Return the images of the last, possibly partial batch of an epoch's pass for the centre."""
+        return self._order(epoch, "center")[(len(self) - 1) * self.batch_size :]
+
+    def _order(self, epoch: int, purpose: str) -> list[int]:
+        rng = np.random.default_rng(derive_seed(self.seed, self.name, epoch, purpose, "order"))
+        return rng.permutation(self.n_images).tolist()
+
+
+class AnomalyDataset(Dataset):
+    """The images of one class; a reader lists them in `_list_entries`.
+
+    `dataset[draw]` makes the sample of a Draw; `dataset[i]` draws anew at each call, from NumPy's global state.
+
+    Args:
+        source: folder of the data set.
+        anomaly_source_path: folder of textures, in folders of any depth; needed for training only.
+        dataset_name, classname: together "<dataset>_<class>", the name in the distribution tables.
+        resize: shorter side, or (height, width), images are resized to.
+        imagesize: side or (height, width) of the centre crop.
+        split: training or test images.
+        seed: kept for scripts; the sampler hands over the draws.
+        rotate_degrees .. v_flip_p: random transforms of training images, see ImageJitter.
+        distribution: hypothesis; 1 (judge only) stretches training images to a square and needs neither textures nor
+            foreground masks.
+        mean, std: of the defects' transparency beta.
+        fg: keep defects on the foreground: 0 never, 1 always, 2 if the table (or judge_path's) does not say 0.
+        rand_aug: change each texture by three random operations; else by the random transforms of images.
+        downsampling: pixels a cell of the default feature grid.
+        batch_size, augment: kept for scripts and old command lines, without effect here.
+        judge_path: folder of the judgements of earlier runs.
+
+    Attributes:
+        grid: (h, w) of mask_s; set it to the backbone's before iterating.
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: an unknown class, no images, or an option out of range.
+    """
+
+    labels_masks = False  # whether mask pixels are labels 1, 2, ... of defects rather than 0 and 255
+
+    def __init__(
+        self, source: Path, anomaly_source_path: Path | None = None, dataset_name: str = "mvtec",
+        classname: str = "leather", resize: int | tuple[int, int] = 288, imagesize: int | tuple[int, int] = 288,
+        split: DatasetSplit = DatasetSplit.TRAIN, seed: int = 0, rotate_degrees: float = 0, translate: float = 0,
+        scale: float = 0, brightness_factor: float = 0, contrast_factor: float = 0, saturation_factor: float = 0,
+        gray_p: float = 0, h_flip_p: float = 0, v_flip_p: float = 0, distribution: int = 0, mean: float = 0.5,
+        std: float = 0.1, fg: int = 1, rand_aug: int = 1, downsampling: int = 8, batch_size: int = 8,
+        augment: bool = False, judge_path: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
+        self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
+        self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
+        if distribution not in range(5) or fg not in range(3):
+            raise ValueError(f"--distribution {distribution} must be 0 to 4, and --fg {fg} 0 to 2.")
+        self.training = split is DatasetSplit.TRAIN
+        self.imgsize, (height, width) = imagesize, pair(imagesize)
+        self.imagesize = (3, height, width)
+        self.resize = self._effective_resize(resize)
+        self.geometry = Geometry(self.resize, (height, width))
+        self.grid = (height // downsampling, width // downsampling)
+        if min(self.grid) < 1:
+            raise ValueError(f"--imagesize {imagesize} is below --downsampling {downsampling}: raise it.")
+        self.jitter = ImageJitter(
+            brightness_factor, contrast_factor, saturation_factor, h_flip_p, v_flip_p, gray_p, rotate_degrees,
+            translate, scale,
+        )  # fmt: skip
+        self.entries = self._list_entries()
+        self.textures: list[Path] = []
+        if self.training and distribution != JUDGE_ONLY:
+            self.textures = _list_textures(anomaly_source_path)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, item: Draw | int) -> dict[str, torch.Tensor | int | str]:
+        draw = item if isinstance(item, Draw) else Draw(int(item), int(np.random.randint(2**31)))
+        entry = self.entries[draw.index]
+        rng = np.random.default_rng(draw.seed)
+        pixels = self._pixels(entry.image)
+        image = self._finished(self.jitter(pixels, rng) if self.training else pixels)
+        aug = mask_s = np.ones(1, dtype=np.int64)
+        if self.textures and draw.synthesise:
+            mask_fg = self._foreground(entry.image) if self.foreground else 1
+            beta = draw_beta(rng, self.mean, self.std)
+            aug, mask_s = add_defect(image, self._texture(rng), mask_fg, self.grid, beta, rng)
+        return {
+            "image": torch.from_numpy(image),
+            "aug": torch.from_numpy(aug),
+            "mask_s": torch.from_numpy(mask_s),
+            "mask_gt": torch.from_numpy(self._mask(entry.mask))[None],
+            "is_anomaly": entry.is_anomaly,
+            "image_path": str(entry.image),
+            "index": draw.index,
+        }
+
+    def check(self, workers: int) -> None:
+        """Decode every image and mask of the class once, in threads, before any training.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty.
+        """
+        foreground = bool(self.textures) and self._wants_foreground()
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda entry: self._check_entry(entry, foreground), self.entries))
+            list(pool.map(check_header, self.textures))
+
+    @cached_property
+    def foreground(self) -> bool:
+        """Whether defects are kept on the foreground; asked at the first defect, when an unlisted class is judged."""
+        return self._wants_foreground()
+
+    # --- what readers give ----------------------------------------------------------------------------------
+
+    def _list_entries(self) -> list[Entry]:
+        raise NotImplementedError
+
+    def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:
+        """Return the resize of this class and split."""
+        square = self.training and self.distribution == JUDGE_ONLY
+        return int(resize) if isinstance(resize, int | np.integer) and not square else pair(resize)
+
+    # --- parts of a sample ----------------------------------------------------------------------------------
+
+    def _pixels(self, path: Path) -> np.ndarray:
+        """Read an image or texture, uint8 [H', W', 3], resized and not yet cropped."""
+        return np.asarray(self.geometry.resized(open_rgb(path)))
+
+    def _finished(self, pixels: np.ndarray) -> np.ndarray:
+        """Crop and normalise resized pixels, float32 [3, H, W]."""
+        return normalise(np.asarray(self.geometry.crop(Image.fromarray(pixels))))
+
+    def _texture(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a texture and change it, float32 [3, H, W], normalised."""
+        pixels = self._pixels(self.textures[rng.integers(len(self.textures))])
+        return self._finished(augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng))
+
+    def _mask(self, path: Path | None) -> np.ndarray:
+        """Read a ground truth mask, float32 [H, W] in [0, 1]; zeros where there is none."""
+        if path is None:
+            return np.zeros(self.imagesize[1:], dtype=np.float32)
+        if self.labels_masks:  # small numbers survive the resize in floating point only
+            return (np.asarray(self.geometry.apply(open_mask(path).convert("F"))) > 0).astype(np.float32)
+        return np.asarray(self.geometry.apply(open_mask(path)), dtype=np.float32) / 255  # as released: kept fractional
+
+    def _foreground(self, image: Path) -> np.ndarray:
+        """Read the foreground mask of an image, float32 [H, W] in {0, 1}."""
+        found = self._foregrounds
+        path = found.get(image.name) or found.get(image.stem)
+        if path is None:
+            missing = self.source / "fg_mask" / self.classname / image.name
+            raise FileNotFoundError(f"{missing} is missing: add this foreground mask, or train without by --fg 0.")
+        mask = np.asarray(self.geometry.apply(open_mask(path, first_channel=True))) > 0
+        if not mask.any():
+            raise ValueError(f"{path} has no foreground inside the crop: redraw it, or train without by --fg 0.")
+        return mask.astype(np.float32)
+
+    @cached_property
+    def _foregrounds(self) -> dict[str, Path]:
+        """Foreground masks of the class by file name, and by stem for masks of another image type."""
+        folder = self.source / "fg_mask" / self.classname
+        masks = list_images(folder) if folder.is_dir() else []
+        return {path.stem: path for path in masks} | {path.name: path for path in masks}
+
+    def _wants_foreground(self) -> bool:
+        if self.fg == 2:
+            return table_flag(f"{self.dataset_name}_{self.classname}", "Foreground", self.judge_path) != 0
+        return self.fg == 1
+
+    def _check_entry(self, entry: Entry, foreground: bool) -> None:
+        size = open_rgb(entry.image).size
+        if entry.mask is not None and (mask_size := open_mask(entry.mask).size) != size:
+            raise ValueError(f"{entry.mask} is {mask_size}, its image {size} (width, height): make the sizes equal.")
+        if foreground:
+            self._foreground(entry.image)
+
+
+def _list_textures(folder: Path | None) -> list[Path]:
+    """List the textures of a folder of any depth."""
+    if folder is None:
+        raise ValueError("Training needs textures: give AUG_PATH, a folder of images such as dtd/images.")
+    textures = list_images(Path(folder), recursive=True)
+    if not textures:
+        raise ValueError(f"{folder} holds no images: give the folder that holds the texture folders, as dtd/images.")
+    return textures

@@ -122,7 +122,7 @@ def _entry(name: str) -> Backbone:
 
 
 def _imagenet_weights(model: str) -> dict[str, torch.Tensor]:
-    """Fetch torchvision's IMAGENET1K_V1 weights (the published figures rest on them), checking the hash in their name."""
+    """Fetch torchvision's IMAGENET1K_V1 weights, the ones of the paper, and check the hash in their name."""
     weights = torchvision.models.get_model_weights(model).IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     wanted = path.stem.rpartition("-")[2]

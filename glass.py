@@ -4,8 +4,8 @@
 |-------------------------------------------|-------------------------------|
 | Sec. 3.1  feature extraction, adaptation  | GLASS._embed, GLASS.adapt     |
 | Eq. 1     Gaussian noise, g = u + e       | GLASS.synthesise_globally     |
-| Eq. 2     truncated projection            | truncate                      |
-| Eq. 5-7   gradient ascent                 | ascend                        |
+| Eq. 2     truncated projection            | ascent.truncate               |
+| Eq. 5-7   gradient ascent                 | ascent.ascend, ascent.Ascent  |
 | Eq. 8     hypersphere center and radius   | GLASS.center, masked_quantile |
 | Eq. 10-13 losses, online hard examples    | GLASS.train_step, hard_examples |
 | Sec. 3.5  inference                       | GLASS.scored                  |
@@ -28,6 +28,7 @@ import common
 import images
 import metrics
 import utils
+from ascent import Ascent, truncate
 from checkpoint import RunState
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
@@ -35,12 +36,10 @@ from progress import CURVES, Progress
 
 LOGGER = logging.getLogger(__name__)
 
-ASCENT_RATE = 0.001
 PROJECT_EVERY = 5  # ascent steps
 MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
 DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
-EPSILON = 1e-10
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
 JUDGE_EPOCH = 0  # whose order the images are averaged in for the judge
 ABSENT = float("nan")
@@ -63,27 +62,6 @@ def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch
     low, high = ordered[position.floor().long()], ordered[position.ceil().long()]
     quantile = torch.lerp(low, high, position - position.floor())
     return torch.where(keep.any(), quantile, ABSENT)
-
-
-def truncate(
-    feats: torch.Tensor, origin: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float
-) -> torch.Tensor:
-    """Project rows [N, C] to the shell low <= ||x - origin|| <= high (Eq. 2); differentiable, origin [N, C]."""
-    offset = feats - origin
-    length = offset.norm(dim=1, keepdim=True)
-    return origin + length.clamp(low, high) / (length + EPSILON) * offset
-
-
-def ascend(discriminator: nn.Module, true_feats: torch.Tensor, gaus_feats: torch.Tensor) -> torch.Tensor:
-    """Return one step of gradient ascent for the synthetic rows (Eq. 5-7), a constant for autograd, [N, C].
-
-    The loss to ascend is the one of calling the rows anomalous, so they move towards normal: hard anomalies.
-    The discriminator sees both halves, because its batch norm is computed over, and updated by, both.
-    """
-    moved = gaus_feats.detach().requires_grad_()
-    scores = discriminator(torch.cat([true_feats.detach(), moved]))[len(true_feats) :]
-    grad = torch.autograd.grad(cross_entropy(scores, 1), moved)[0]
-    return ASCENT_RATE * grad / (grad.norm(dim=1, keepdim=True) + EPSILON)
 
 
 def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch.Tensor:
@@ -335,13 +313,15 @@ class GLASS(nn.Module):
         """
         noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
         gaus_feats = unprojected = true_feats + noise
-        for step in range(self.ascent_steps):
-            gaus_feats = unprojected = gaus_feats + ascend(self.discriminator, true_feats, gaus_feats)
-            if (step + 1) % PROJECT_EVERY == 0:
-                last = unprojected
+        ascent = Ascent(self.discriminator, true_feats)
+        for first in range(0, self.ascent_steps, PROJECT_EVERY):
+            steps = min(PROJECT_EVERY, self.ascent_steps - first)
+            gaus_feats = gaus_feats + ascent.run(gaus_feats, steps)
+            if steps == PROJECT_EVERY:
+                unprojected = gaus_feats
                 gaus_feats = self._project(gaus_feats, true_feats, center, r_t)
-        projected = self.ascent_steps >= PROJECT_EVERY
-        return gaus_feats, self._radius(last if projected else unprojected, center)
+        unprojected = gaus_feats if self.ascent_steps < PROJECT_EVERY else unprojected
+        return gaus_feats, self._radius(unprojected, center)
 
     def _project(
         self, gaus_feats: torch.Tensor, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor

@@ -1,4 +1,4 @@
-"""The losses: cross entropy, and the focal loss of local anomaly synthesis (Lin et al., Focal Loss for Dense Object Detection)."""
+"""The losses: cross entropy, and the focal loss of local anomaly synthesis (Lin et al., ICCV 2017)."""
 
 import torch
 import torch.nn.functional as F

@@ -85,7 +85,7 @@ def run(
     "-le",
     multiple=True,
     default=[],
-    help="Layer to take features from, in order; the backbone's natural ones if none. With several backbones: 0.LAYER, 1.LAYER.",
+    help="Layer to take features from (default: the natural ones). With several backbones: 0.LAYER, 1.LAYER.",
 )
 @click.option(
     "--backbone_weights",
@@ -232,7 +232,7 @@ def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
     """Choose the images: data set NAME in DATA_PATH, textures for synthetic defects in AUG_PATH (dtd/images)."""
     if options["imagesize"] > options["resize"]:
         raise click.UsageError(
-            f"--imagesize {options['imagesize']} is above --resize {options['resize']}: there is nothing left to crop. Raise --resize."
+            f"--imagesize {options['imagesize']} is above --resize {options['resize']}: raise --resize."
         )
     return "dataset", options
 

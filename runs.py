@@ -177,8 +177,7 @@ class Job:
             if backbones.fingerprint(backbones.read_tensors(path)) != fingerprint:
                 raise ValueError(f"The models beside {path} use other backbone weights: give another --results_path.")
         elif self.train and self.net["backbone_weights"] != backbones.IMAGENET:
-            metadata = {"backbone": choice.name, "sha256": fingerprint}
-            checkpoint.atomic_write(path, save(self.backbone_state, metadata))
+            checkpoint.atomic_write(path, save(self.backbone_state, {"origin": f"{choice.name} sha256:{fingerprint}"}))
 
     def _check_folder(self, choice: Choice, classname: str) -> None:
         """Make sure that a class can be tested, or trained without mixing options."""
@@ -281,7 +280,7 @@ def log_to(results_path: Path) -> None:
 
 
 def _is_done(folder: Path) -> bool:
-    """Say whether a class needs no training: it is finished, or holds a best checkpoint without a state (the authors')."""
+    """Say whether a class needs no training: it is finished, or holds the authors' checkpoint, without a state."""
     if (folder / checkpoint.STATE).is_file():
         return RunState.load(folder).finished
     return checkpoint.best_checkpoint(folder) is not None

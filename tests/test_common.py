@@ -3,11 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from small import CPU, SIZE, SmallBackbone
 from torch import nn
 
 from common import Aggregator, NetworkFeatureAggregator, PatchEmbedding, Preprocessing, RescaleSegmentor, pooling_matrix
 from model import PatchMaker
-from small import CPU, SIZE, SmallBackbone
 
 LAYERS = ["layer1", "layer2"]
 

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small import GRID, SIZE, Samples, loader, small_glass
 
 import checkpoint
 import glass as glass_module
-from glass import ascend, hard_examples, masked_quantile, truncate
+from glass import hard_examples, masked_quantile
 from loss import FocalLoss
-from model import Discriminator
-from small import CPU, GRID, SIZE, Samples, loader, small_glass
 
 
 def test_masked_quantile_is_the_quantile_of_what_is_kept():
@@ -21,32 +20,6 @@ def test_masked_quantile_is_the_quantile_of_what_is_kept():
         for q in (0.0, 0.3, 0.75, 1.0):
             torch.testing.assert_close(masked_quantile(values, keep, q), values[keep].quantile(q))
     assert masked_quantile(torch.ones(3), torch.zeros(3, dtype=torch.bool), 0.5).isnan()
-
-
-def test_truncation_moves_rows_into_the_shell_and_leaves_those_inside():
-    origin = torch.zeros(3, 4)
-    feats = torch.tensor([[0.1, 0, 0, 0], [0, 0.7, 0, 0], [0, 0, 9.0, 0]], requires_grad=True)
-    moved = truncate(feats, origin, 0.5, 1.0)
-    torch.testing.assert_close(moved.norm(dim=1), torch.tensor([0.5, 0.7, 1.0]))
-    moved.sum().backward()
-    # Inside the shell the map is the identity; outside, only the tangential part of a gradient passes.
-    torch.testing.assert_close(feats.grad[1], torch.ones(4))
-    torch.testing.assert_close(feats.grad[0], torch.tensor([0.0, 5.0, 5.0, 5.0]))
-    torch.testing.assert_close(feats.grad[2], torch.tensor([1 / 9, 1 / 9, 0.0, 1 / 9]))
-
-
-def test_ascent_has_unit_steps_that_raise_the_loss_of_being_anomalous():
-    torch.manual_seed(0)
-    discriminator = Discriminator(12, 2, 20).train()
-    true, gaus = torch.randn(50, 12), torch.randn(50, 12)
-
-    def loss(rows: torch.Tensor) -> torch.Tensor:
-        return F.binary_cross_entropy(discriminator(torch.cat([true, rows]))[50:], torch.ones(50, 1))
-
-    step = ascend(discriminator, true, gaus)
-    torch.testing.assert_close(step.norm(dim=1), torch.full((50,), 0.001))
-    assert loss(gaus + step) > loss(gaus)
-    assert not step.requires_grad
 
 
 def test_hard_examples_are_the_worse_half():
@@ -113,7 +86,7 @@ def test_a_training_step_is_the_plain_one(svd, options):
     curves = ours.train_step(*picked, center, torch.Generator().manual_seed(1))
     torch.testing.assert_close(curves[-1], loss.detach(), atol=1e-5, rtol=1e-5)
     for (key, want), (_, got) in zip(plain.state_dict().items(), ours.state_dict().items(), strict=True):
-        if not key.endswith("0.bias"):  # no gradient but rounding in front of a batch norm
+        if not key.endswith(("block1.0.bias", "fc.bias")):  # no gradient but rounding in front of a batch norm
             torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4, msg=key)
 
 

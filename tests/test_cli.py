@@ -1,0 +1,236 @@
+"""The command line from end to end, on small pictures and a random backbone."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import main as cli
+
+SIDE = 64
+
+
+def write_image(path: Path, rng: np.random.Generator, spot: bool = False) -> None:
+    """Write a noisy picture, on request with a white square."""
+    pixels = rng.integers(60, 120, (SIDE, SIDE, 3), dtype=np.uint8)
+    if spot:
+        pixels[20:40, 20:40] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A data set in MVTec layout with two classes, and textures."""
+    root, rng = tmp_path_factory.mktemp("data set"), np.random.default_rng(0)
+    for name in ("nut", "bolt"):
+        for i in range(5):
+            write_image(root / name / "train" / "good" / f"{i:03d}.png", rng)
+        for i in range(3):
+            write_image(root / name / "test" / "good" / f"{i:03d}.png", rng)
+            write_image(root / name / "test" / "spot" / f"{i:03d}.png", rng, spot=True)
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            mask[20:40, 20:40] = 255
+            path = root / name / "ground_truth" / "spot" / f"{i:03d}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(path)
+    for i in range(2):
+        write_image(root / "dtd" / "dots" / f"{i}.jpg", rng)
+    return root
+
+
+NET = ["--pretrain_embed_dimension", 32, "--target_embed_dimension", 32, "--dsc_hidden", 16, "--meta_epochs", 2]
+NET += ["--backbone_weights", "random"]
+DATASET = ["--resize", SIDE, "--imagesize", SIDE, "--batch_size", 4, "--num_workers", 0, "--fg", 0, "--distribution", 2]
+
+
+def call(
+    data: Path, results: Path, *, group=(), net=(), dataset=(), classes=("nut",), name="mvtec", aug="dtd"
+) -> Result:
+    """Run main.py in this process."""
+    chosen = [part for each in classes for part in ("-d", each)]
+    backbone = () if "-b" in net else ("-b", "resnet18")
+    line = [
+        "--results_path",
+        results,
+        *group,
+        "net",
+        *NET,
+        *backbone,
+        *net,
+        "dataset",
+        *chosen,
+        *DATASET,
+        *dataset,
+        name,
+        data,
+    ]
+    line += [data / aug] if aug else []
+    return CliRunner().invoke(cli.main, [str(part) for part in line])
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[Path, Result]:
+    """The results folder of a run over two classes."""
+    results = tmp_path_factory.mktemp("out") / "results"
+    return results, call(data, results, classes=("nut", "bolt"))
+
+
+def test_a_run_writes_what_the_release_writes(trained):
+    results, outcome = trained
+    assert outcome.exit_code == 0, outcome.output
+    folder = results / "models" / "backbone_0" / "mvtec_nut"
+    assert {"ckpt.pth", "state.pth", "result.json", "tb"} <= {path.name for path in folder.iterdir()}
+    assert len(list(folder.glob("ckpt_best_*.pth"))) == 1
+    assert sorted(path.name for path in (results / "eval" / "mvtec_nut").iterdir()) == [
+        f"{i:03d}.png" for i in range(1, 7)
+    ]
+    assert len(list((results / "training" / "mvtec_bolt").iterdir())) == 6
+    with Image.open(results / "eval" / "mvtec_nut" / "001.png") as picture:
+        assert picture.size == (768, 256)
+    rows = list(csv.reader((results / "results.csv").open()))
+    assert rows[0][:7] == ["Row Names", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro", "best_epoch"]
+    assert [row[0] for row in rows[1:]] == ["mvtec_nut", "mvtec_bolt", "Mean"]
+    assert "mvtec_bolt" in outcome.output
+
+
+def test_the_stored_checkpoints_test_alike(trained, data, tmp_path):
+    results, _ = trained
+    for kind in ("training", "test"):
+        extra = ["--test", "test"] if kind == "test" else []
+        other = tmp_path / kind
+        group = [*extra, "--models_path", results] if kind == "test" else []
+        outcome = call(data, other if kind == "test" else results, group=group, classes=("nut", "bolt"), aug="dtd")
+        assert outcome.exit_code == 0, outcome.output
+        where = other if kind == "test" else results
+        assert (where / "results.csv").read_bytes() == (results / "results.csv").read_bytes()
+    assert not (tmp_path / "test" / "models" / "backbone_0" / "mvtec_nut" / "ckpt.pth").exists()
+
+
+def test_textures_are_not_needed_to_test(trained, data, tmp_path):
+    outcome = call(data, tmp_path, group=["--test", "test", "--models_path", trained[0]], aug=None)
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_the_same_command_gives_the_same_bytes_with_any_workers(trained, data, tmp_path):
+    outcome = call(data, tmp_path, classes=("nut", "bolt"), dataset=["--num_workers", 2])
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "results.csv").read_bytes() == (trained[0] / "results.csv").read_bytes()
+
+
+def test_a_line_written_for_the_release_runs(data, tmp_path):
+    group = ["--gpu", "0", "--log_group", "simplenet_mvtec", "--log_project", "MVTecAD_Results", "--run_name", "run"]
+    net = ["-b", "resnet18", "-le", "layer2", "-le", "layer3", "--svd", "1", "--dsc_margin", "0.5", "--radius", "0.75"]
+    dataset = ["--mean", "0.5", "--std", "0.1", "--rand_aug", "1", "--augment", "--downsampling", "8"]
+    outcome = call(data, tmp_path, group=group, net=net, dataset=dataset)
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_a_backbone_seed_changes_the_training_and_not_the_start(data, tmp_path):
+    states = {}
+    for name in ("resnet18", "resnet18.seed-5"):
+        outcome = call(data, tmp_path / name, net=["-b", name], group=["--seed", 3])
+        assert outcome.exit_code == 0, outcome.output
+        folder = tmp_path / name / "models" / "backbone_0"
+        weights = torch.load(folder / "mvtec_nut" / "ckpt.pth", weights_only=True)["discriminator"]["tail.0.weight"]
+        states[name] = ((folder / "backbone.safetensors").read_bytes(), weights)
+    assert states["resnet18"][0] == states["resnet18.seed-5"][0]
+    assert not torch.equal(states["resnet18"][1], states["resnet18.seed-5"][1])
+
+
+def test_several_backbones_take_their_own_layers_and_rows(data, tmp_path):
+    layers = ["-le", "0.layer2", "-le", "0.layer3", "-le", "1.layer1"]
+    outcome = call(data, tmp_path, net=["-b", "resnet18", "-b", "resnet18.seed-1", *layers])
+    assert outcome.exit_code == 0, outcome.output
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("models/*/mvtec_nut/result.json"))]
+    assert [result["settings"]["layers_to_extract_from"] for result in results] == ["layer2,layer3", "layer1"]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 4
+
+
+def test_judging_alone_writes_tables_and_trains_nothing(data, tmp_path):
+    outcome = call(data, tmp_path, dataset=["--distribution", 1])
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "judge" / "mvtec_distribution.xlsx").is_file()
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_an_unlisted_class_is_judged_and_trained_in_one_run(data, tmp_path):
+    outcome = call(data, tmp_path, dataset=["--distribution", 0])
+    assert outcome.exit_code == 0, outcome.output
+    assert "judged from its training images" in outcome.output
+    assert (tmp_path / "results.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"classes": ("screw",)}, "screw"),
+        ({"aug": "nowhere"}, "nowhere"),
+        ({"net": ["-b", "resnet81"]}, "Unknown backbone 'resnet81'"),
+        ({"net": ["-le", "layre2"]}, "no layer 'layre2'"),
+        ({"net": ["--backbone_weights", "lost.pth"]}, "lost.pth does not exist"),
+        ({"net": ["--patchsize", 2]}, "--patchsize 2 must be odd"),
+        ({"dataset": ["--imagesize", 80]}, "--imagesize 80 is above --resize 64"),
+        ({"dataset": ["--fg", 1]}, "--fg 0"),
+        ({"group": ["--test", "test"]}, "holds no ckpt_best"),
+        ({"group": ["--test", "tset"]}, "tset"),
+        ({"name": "coco"}, "coco"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(data, tmp_path, arguments, words):
+    outcome = call(data, tmp_path, **arguments)
+    assert outcome.exit_code == 2, outcome.output
+    assert words in outcome.output
+    assert "Traceback" not in outcome.output
+    assert not list(tmp_path.rglob("*.pth")) + list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.parametrize("command", [[], ["net"], ["dataset", "-d", "nut", "mvtec", "."]])
+def test_a_missing_command_is_named(command):
+    outcome = CliRunner().invoke(cli.main, command)
+    assert outcome.exit_code == 2
+    assert "Usage" in outcome.output
+
+
+def test_other_options_are_not_mixed_into_a_trained_class(trained, data):
+    before = {path: path.read_bytes() for path in trained[0].rglob("*.pth")}
+    outcome = call(data, trained[0], net=["--lr", 0.01])
+    assert outcome.exit_code == 2
+    assert "lr 0.0001, now 0.01" in outcome.output
+    assert before == {path: path.read_bytes() for path in trained[0].rglob("*.pth")}
+
+
+def test_models_of_another_backbone_are_not_mixed(trained, data):
+    outcome = call(data, trained[0], group=["--seed", 1], classes=("nut",))
+    assert outcome.exit_code == 2
+    assert "other backbone weights" in outcome.output
+
+
+def test_the_authors_results_folder_is_tested_not_trained(trained, data, tmp_path):
+    folder = tmp_path / "models" / "backbone_0" / "mvtec_nut"
+    folder.mkdir(parents=True)
+    source = trained[0] / "models" / "backbone_0"
+    (folder / "ckpt_best_7.pth").write_bytes((source / "mvtec_nut" / "ckpt.pth").read_bytes())
+    outcome = call(data, tmp_path)
+    assert outcome.exit_code == 0, outcome.output
+    result = json.loads((folder / "result.json").read_text())
+    assert result["best_epoch"] == 7
+    assert result["last_epoch"] is None
+    assert [path.name for path in folder.glob("*.pth")] == ["ckpt_best_7.pth"]
+
+
+def test_a_class_that_fails_does_not_stop_the_others(data, tmp_path):
+    outcome = call(data, tmp_path, net=["--lr", 1e30], classes=("nut", "bolt"))
+    assert outcome.exit_code == 1
+    assert all(f"mvtec_{name}: loss not finite" in outcome.output for name in ("nut", "bolt"))
+
+
+def test_every_option_is_explained():
+    for command in ("net", "dataset"):
+        for option in cli.main.commands[command].params:
+            assert option.param_type_name == "argument" or option.help, option.name

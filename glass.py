@@ -29,6 +29,7 @@ import images
 import metrics
 import utils
 from ascent import Ascent, truncate
+from bank import FeatureBank
 from checkpoint import RunState
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
@@ -109,6 +110,7 @@ class GLASS(nn.Module):
         step: int = 20,
         limit: int = 392,
         seed: int | None = None,
+        cache: str = "auto",
     ) -> None:
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -116,6 +118,7 @@ class GLASS(nn.Module):
             backbone: as handed over by backbones.load, in training mode; it is changed (see feature_shapes).
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
+            cache: where features that do not change are kept, one of bank.PLACES.
         """
         self.to(device)
         self.device = device
@@ -142,6 +145,7 @@ class GLASS(nn.Module):
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
+        self.cache = cache
         self.meta_epochs, self.eval_epochs, self.limit = meta_epochs, eval_epochs, limit
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
@@ -166,21 +170,50 @@ class GLASS(nn.Module):
         self, images: torch.Tensor, provide_patch_shapes: bool = False, evaluation: bool = False
     ) -> tuple[torch.Tensor, list[list[int]]] | torch.Tensor:
         """Return the rows t [N, C] of images [B, 3, H, W], before the adaptor; on request the layers' grids, too."""
-        planes = self.aggregator(images.to(self.device, torch.float32), eval=evaluation)
-        rows = self.patch_embedding([planes[layer] for layer in self.aggregator.layers_to_extract_from])
+        rows = self.patch_embedding.merge(self._pooled(images, evaluation))
         return (rows, self.patch_shapes) if provide_patch_shapes else rows
+
+    def _pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
+        """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
+        planes = self.aggregator(images.to(self.device, torch.float32, non_blocking=True), eval=evaluation)
+        names = self.aggregator.layers_to_extract_from
+        return [self.patch_embedding.pool(i, planes[name]) for i, name in enumerate(names)]
+
+    def _rows(self, batch: dict, bank: FeatureBank | None) -> torch.Tensor:
+        """Return the rows t [N, C] of a training batch's images, from the bank if there is one."""
+        return self._embed(batch["image"]) if bank is None else self.patch_embedding.merge(bank.get(batch["index"]))
+
+    def _open_bank(self, loader: Iterable[dict], name: str) -> FeatureBank | None:
+        """Return an empty bank for a loader's images, or None where their features change or are not to be kept."""
+        dataset = getattr(loader, "dataset", None)
+        if self.cache == "off" or "backbone" in self.optimizers or not getattr(dataset, "fixed_images", False):
+            return None
+        return FeatureBank(name, len(dataset), self.device, self.cache)
+
+    @torch.no_grad()
+    def _fill_bank(self, train_loader: Iterable[dict], name: str) -> FeatureBank | None:
+        """Return a bank with the features of all training images, or None."""
+        bank = self._open_bank(train_loader, f"{name}, training images")
+        if bank is None or not hasattr(train_loader.batch_sampler, "last_batch"):
+            return None
+        _set_epoch(train_loader, 0, "center")  # always the same order, so that a continued run has the same bits
+        return bank if all(bank.put(batch, self._pooled(batch["image"])) for batch in train_loader) else None
 
     def adapt(self, rows: torch.Tensor) -> torch.Tensor:
         """Adapt rows [N, C]: u = A(t); the identity with --pre_proj 0."""
         return self.pre_projection(rows)
 
     @torch.no_grad()
-    def center(self, train_loader: Iterable[dict], epoch: int) -> torch.Tensor:
+    def center(self, train_loader: Iterable[dict], epoch: int, bank: FeatureBank | None = None) -> torch.Tensor:
         """Return the center c [h·w, C] of the hypersphere, one per grid position (Eq. 8; the paper has one for all).
 
         As released, the mean over batches of the batch means, so images of a last, partial batch weigh more.
         The adaptor is linear: the mean of the adapted rows is the adapted mean.
         """
+        if bank is not None:
+            sampler = train_loader.batch_sampler
+            means = bank.mean_over_batches(sampler.batch_size, sampler.last_batch(epoch))
+            return self.adapt(self.patch_embedding.merge(means))
         _set_epoch(train_loader, epoch, "center")
         total, batches = 0, 0
         for batch in train_loader:
@@ -204,16 +237,17 @@ class GLASS(nn.Module):
         self.hypersphere = self.hypothesis(train_loader, name)
         state = RunState.load(self.ckpt_dir)
         self._restore(state)
+        bank, test_bank = self._fill_bank(train_loader, name), self._open_bank(test_loader, f"{name}, test images")
         saved = time.monotonic()
         started = saved - state.seconds
         steps = _steps(train_loader, self.limit)
         progress = Progress(name, self.meta_epochs, steps, (state.epoch, state.iteration), self.ckpt_dir / "tb")
         try:
             for epoch in range(state.epoch, self.meta_epochs):
-                state.iteration += self._train_epoch(train_loader, name, epoch, progress)
+                state.iteration += self._train_epoch(train_loader, name, epoch, progress, bank)
                 state.epoch, state.seconds = epoch + 1, time.monotonic() - started
                 if state.epoch % self.eval_epochs == 0:
-                    record = self.evaluate(test_loader)
+                    record = self.evaluate(test_loader, bank=test_bank)
                     self._keep_best(state, record, epoch)
                     progress.evaluation(epoch, record, state.best)
                 progress.show(epoch)
@@ -229,18 +263,20 @@ class GLASS(nn.Module):
         best = state.best
         return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
 
-    def _train_epoch(self, train_loader: Iterable[dict], name: str, epoch: int, progress: Progress) -> int:
+    def _train_epoch(
+        self, train_loader: Iterable[dict], name: str, epoch: int, progress: Progress, bank: FeatureBank | None
+    ) -> int:
         """Train one epoch: the center, then then a step per batch up to the limit. Return the steps."""
-        center = self.center(train_loader, epoch)
+        center = self.center(train_loader, epoch, bank)
         self._set_training(True)
         _set_epoch(train_loader, epoch, "train")
         curves, seen = [], 0
         for position, batch in enumerate(train_loader):
             seed = utils.derive_seed(self.seed, name, epoch, position, "noise")
             generator = torch.Generator(self.device).manual_seed(seed)
-            curves.append(self.train_step(batch["image"], batch["aug"], batch["mask_s"], center, generator))
+            curves.append(self.train_step(batch, center, generator, bank))
             progress.step()
-            seen += len(batch["image"])
+            seen += len(batch["aug"])
             if seen > self.limit:
                 break
         values = torch.stack(curves).cpu().numpy()  # the only wait for the device in an epoch
@@ -250,29 +286,23 @@ class GLASS(nn.Module):
         return len(curves)
 
     def train_step(
-        self,
-        image: torch.Tensor,
-        aug: torch.Tensor,
-        mask_s: torch.Tensor,
-        center: torch.Tensor,
-        generator: torch.Generator,
+        self, batch: dict, center: torch.Tensor, generator: torch.Generator, bank: FeatureBank | None = None
     ) -> torch.Tensor:
         """Train on one batch (paper Sec. 3.2 to 3.4).
 
         Args:
-            image: normal images [B, 3, H, W], normalised.
-            aug: the images with synthetic defects, [B, 3, H, W].
-            mask_s: where the defects are on the feature grid, [B, h, w], 0 or 1.
+            batch: image and aug [B, 3, H, W], normalised; mask_s [B, h, w], 0 or 1, where aug has a synthetic defect.
             center: [h·w, C].
             generator: source of the noise, on the model's device.
+            bank: of the training images' features; without, they are computed.
 
         Returns:
             the values of CURVES, [6], detached, on the device.
         """
-        fake_feats = self.adapt(self._embed(aug))  # u+ [N, C]
-        true_feats = self.adapt(self._embed(image))  # u  [N, C]
-        center = center.repeat(len(image), 1)  # [N, C]
-        mask = mask_s.to(self.device, torch.float32).reshape(-1, 1)  # m  [N, 1]
+        fake_feats = self.adapt(self._embed(batch["aug"]))  # u+ [N, C]
+        true_feats = self.adapt(self._rows(batch, bank))  # u  [N, C]
+        center = center.repeat(len(batch["aug"]), 1)  # [N, C]
+        mask = batch["mask_s"].to(self.device, torch.float32).reshape(-1, 1)  # m  [N, 1]
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
@@ -384,14 +414,21 @@ class GLASS(nn.Module):
     # --- testing --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def scored(self, loader: Iterable[dict]) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
+    def scored(
+        self, loader: Iterable[dict], bank: FeatureBank | None = None
+    ) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
         """Score images batch by batch: yield the batch, image scores [B] and anomaly maps [B, H, W], both in (0, 1).
 
-        An image's score is the maximum of its grid of scores, before any resizing or smoothing.
+        An image's score is the maximum of its grid of scores, before any resizing or smoothing. A bank is filled
+        on the way; once it is full it stands for the loader, and its batches come without images.
         """
         self._set_training(False)
-        for batch in loader:
-            rows = self.adapt(self._embed(batch["image"], evaluation=True))  # [N, C]
+        known = bank is not None and bank.full
+        for batch in bank.batches() if known else loader:
+            pooled = bank.get(batch["index"]) if known else self._pooled(batch["image"], evaluation=True)
+            if bank is not None and not known:
+                bank.put(batch, pooled)
+            rows = self.adapt(self.patch_embedding.merge(pooled))  # [N, C]
             scores = self.discriminator(rows).reshape(-1, *self.grid)  # [B, h, w]
             yield batch, scores.flatten(1).amax(1), self.anomaly_segmentor.maps(scores)
 
@@ -412,19 +449,26 @@ class GLASS(nn.Module):
             masks.extend(batch["mask_gt"].numpy())
         return pictures, scores, maps, labels, masks
 
-    def evaluate(self, loader: Iterable[dict], pro: bool = False, pictures: Path | None = None) -> dict[str, float]:
+    def evaluate(
+        self,
+        loader: Iterable[dict],
+        pro: bool = False,
+        pictures: Path | None = None,
+        bank: FeatureBank | None = None,
+    ) -> dict[str, float]:
         """Compute the metrics of the current weights, streaming.
 
         Args:
             loader: the test set.
             pro: compute the regions' metrics too.
             pictures: folder for one picture an image (image | ground truth | heat map).
+            bank: of the test images' features, see scored.
 
         Returns:
             image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
         """
         image_metrics, pixel_metrics, count = metrics.ImageMetrics(), metrics.PixelMetrics(pro=pro), 0
-        for batch, scores, maps in self.scored(loader):
+        for batch, scores, maps in self.scored(loader, bank):
             maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
             image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
             pixel_metrics.update(maps, masks)

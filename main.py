@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import runs
+from bank import PLACES
 
 LOGGER = logging.getLogger(__name__)
 IGNORED = "Accepted for old command lines; has no effect."
@@ -144,6 +145,12 @@ def run(
     type=click.IntRange(1),
     default=392,
     help="An epoch ends after the batch that brings the images seen above this.",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(PLACES),
+    default="auto",
+    help="Where features that do not change are kept: where they fit, on the device, in host memory, or nowhere.",
 )
 @click.option("--train_backbone", is_flag=True, help="Train the backbone, too.")
 def net(**options: Any) -> tuple[str, dict[str, Any]]:

@@ -157,6 +157,11 @@ class AnomalyDataset(Dataset):
         if self.training and distribution != JUDGE_ONLY:
             self.textures = _list_textures(anomaly_source_path)
 
+    @property
+    def fixed_images(self) -> bool:
+        """Whether an image is the same at every call, so that its features may be kept."""
+        return not (self.training and self.jitter.active)
+
     def __len__(self) -> int:
         return len(self.entries)
 

@@ -83,7 +83,7 @@ def test_a_training_step_is_the_plain_one(svd, options):
     loss.backward()
     for optimizer in plain.optimizers.values():
         optimizer.step()
-    curves = ours.train_step(*picked, center, torch.Generator().manual_seed(1))
+    curves = ours.train_step(batch, center, torch.Generator().manual_seed(1))
     torch.testing.assert_close(curves[-1], loss.detach(), atol=1e-5, rtol=1e-5)
     for (key, want), (_, got) in zip(plain.state_dict().items(), ours.state_dict().items(), strict=True):
         if not key.endswith(("block1.0.bias", "fc.bias")):  # no gradient but rounding in front of a batch norm
@@ -95,7 +95,7 @@ def test_the_batch_norm_sees_every_call(options, calls):
     model = small_glass(**options)
     batch = next(iter(loader(4, True)))
     model._set_training(True)
-    model.train_step(batch["image"], batch["aug"], batch["mask_s"], torch.zeros(64, 24), torch.Generator())
+    model.train_step(batch, torch.zeros(64, 24), torch.Generator())
     assert model.discriminator.body.block1[1].num_batches_tracked == calls
 
 

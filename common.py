@@ -143,7 +143,8 @@ class NetworkFeatureAggregator(nn.Module):
     """Run a backbone up to the deepest named layer and collect the layers' outputs as planes.
 
     Args:
-        backbone: the network; timm's num_prefix_tokens and output_fmt tell the layout of its outputs.
+        backbone: the network; timm's num_prefix_tokens, patch_embed.grid_size and output_fmt tell the layout of
+            its outputs.
         layers_to_extract_from: dotted module names, in the order in which their features are stacked.
         device: where it runs.
         train_backbone: let forward(eval=False) run in training mode with gradients.
@@ -189,7 +190,7 @@ class NetworkFeatureAggregator(nn.Module):
         learns afterwards, the authors' checkpoints too, stands on the moved network.
         """
         ran: set[nn.Module] = set()
-        handles = [leaf.register_forward_pre_hook(self._watch(ran)) for leaf in _leaves(self.backbone)]
+        handles = [module.register_forward_pre_hook(self._watch(ran)) for module in _workers(self.backbone)]
         planes = self._run(torch.ones(1, *input_shape, device=self.device))
         for handle in handles:
             handle.remove()
@@ -206,8 +207,10 @@ class NetworkFeatureAggregator(nn.Module):
         with suppress(_AllLayersSeen):
             self.backbone(images)
         prefix = getattr(self.backbone, "num_prefix_tokens", 0)
+        grid = getattr(getattr(self.backbone, "patch_embed", None), "grid_size", None)
         channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
-        planes = {name: _as_planes(self._outputs[name], prefix, channels_last) for name in self.layers_to_extract_from}
+        names = self.layers_to_extract_from
+        planes = {name: _as_planes(self._outputs[name], prefix, grid, channels_last) for name in names}
         self._outputs.clear()
         return planes
 
@@ -230,13 +233,19 @@ class NetworkFeatureAggregator(nn.Module):
             raise _AllLayersSeen
 
 
-def _leaves(network: nn.Module) -> list[nn.Module]:
-    return [module for module in network.modules() if next(module.children(), None) is None]
+def _workers(network: nn.Module) -> list[nn.Module]:
+    """Return the modules that compute: those without parts, and those with tensors of their own beside their parts."""
+    return [
+        module
+        for module in network.modules()
+        if next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+    ]
 
 
 def _keys_of(network: nn.Module, ran: set[nn.Module]) -> set[str]:
-    """Return the state-dict keys of a network without those of leaf modules that did not run."""
-    idle = {name for name, module in network.named_modules() if module in set(_leaves(network)) - ran}
+    """Return the state-dict keys of a network without those of modules that did not run."""
+    resting = set(_workers(network)) - ran
+    idle = {name for name, module in network.named_modules() if module in resting}
     return {key for key in network.state_dict() if key.rpartition(".")[0] not in idle}
 
 
@@ -245,18 +254,21 @@ def _similar(name: str, modules: Iterable[str]) -> str:
     return ", ".join(get_close_matches(name, names, n=4, cutoff=0.3) or names[:8])
 
 
-def _as_planes(output: torch.Tensor, prefix_tokens: int, channels_last: bool) -> torch.Tensor:
-    """Bring a layer's output into the form [B, c, h, w]: tokens [B, L, c] become a square grid.
+def _as_planes(
+    output: torch.Tensor, prefix_tokens: int, grid: tuple[int, int] | None, channels_last: bool
+) -> torch.Tensor:
+    """Bring a layer's output into the form [B, c, h, w]: tokens [B, L, c] become the grid, or a square one.
 
     Raises:
         ValueError: the output is no feature map.
     """
     if output.ndim == 4:
         return output.permute(0, 3, 1, 2) if channels_last else output
-    side = isqrt(output.shape[1] - prefix_tokens) if output.ndim == 3 else 0
-    if side == 0 or side**2 != output.shape[1] - prefix_tokens:
+    count = output.shape[1] - prefix_tokens if output.ndim == 3 else 0
+    rows, columns = grid or (isqrt(max(count, 0)),) * 2
+    if count <= 0 or rows * columns != count:
         raise ValueError(f"A layer with output {list(output.shape)} is no feature map: choose another with -le.")
-    return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, (side, side))  # [B, c, h, w]
+    return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, (rows, columns))  # [B, c, h, w]
 
 
 @lru_cache(maxsize=16)

@@ -111,6 +111,7 @@ class GLASS(nn.Module):
         limit: int = 392,
         seed: int | None = None,
         cache: str = "auto",
+        precision: str = "fp32",
     ) -> None:
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -119,6 +120,7 @@ class GLASS(nn.Module):
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
             cache: where features that do not change are kept, one of bank.PLACES.
+            precision: "bf16" runs the frozen backbone in bfloat16; for the rest see utils.set_precision.
         """
         self.to(device)
         self.device = device
@@ -145,7 +147,7 @@ class GLASS(nn.Module):
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
-        self.cache = cache
+        self.cache, self.bfloat16 = cache, precision == "bf16" and not train_backbone
         self.meta_epochs, self.eval_epochs, self.limit = meta_epochs, eval_epochs, limit
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
@@ -175,9 +177,11 @@ class GLASS(nn.Module):
 
     def _pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
-        planes = self.aggregator(images.to(self.device, torch.float32, non_blocking=True), eval=evaluation)
+        images = images.to(self.device, torch.float32, non_blocking=True, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            planes = self.aggregator(images, eval=evaluation)
         names = self.aggregator.layers_to_extract_from
-        return [self.patch_embedding.pool(i, planes[name]) for i, name in enumerate(names)]
+        return [self.patch_embedding.pool(i, planes[name].float()) for i, name in enumerate(names)]
 
     def _rows(self, batch: dict, bank: FeatureBank | None) -> torch.Tensor:
         """Return the rows t [N, C] of a training batch's images, from the bank if there is one."""

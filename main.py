@@ -13,6 +13,7 @@ import click
 
 import runs
 from bank import PLACES
+from utils import PRECISIONS
 
 LOGGER = logging.getLogger(__name__)
 IGNORED = "Accepted for old command lines; has no effect."
@@ -151,6 +152,12 @@ def run(
     type=click.Choice(PLACES),
     default="auto",
     help="Where features that do not change are kept: where they fit, on the device, in host memory, or nowhere.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    help="fp32; tf32: faster matrix products on CUDA, rounded; bf16: the frozen backbone in bfloat16.",
 )
 @click.option("--train_backbone", is_flag=True, help="Train the backbone, too.")
 def net(**options: Any) -> tuple[str, dict[str, Any]]:

@@ -26,6 +26,8 @@ JUDGE_DENSITY = 0.21
 JUDGE_RADIUS = 12  # pixels
 JUDGE_COUNT = 60  # points
 
+PRECISIONS = ("fp32", "tf32", "bf16")
+
 
 def derive_seed(*parts: int | str) -> int:
     """Map a tuple of numbers and words to a seed in [0, 2**63): the same on every machine, apart for every tuple."""
@@ -63,6 +65,16 @@ def set_torch_device(gpu_ids: list[int]) -> torch.device:
     if not 0 <= gpu_ids[0] < torch.cuda.device_count():
         raise ValueError(f"--gpu {gpu_ids[0]} does not exist: choose from 0 to {torch.cuda.device_count() - 1}.")
     return torch.device(f"cuda:{gpu_ids[0]}")
+
+
+def set_precision(precision: str) -> None:
+    """Choose how CUDA multiplies float32 matrices and convolves, for the whole process.
+
+    Args:
+        precision: "tf32" lets tensor cores round the factors to 10 bits of mantissa; all others do not.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def table_flag(name: str, column: str, judge_path: Path | None = None) -> int | None:

@@ -208,6 +208,17 @@ def test_an_unlisted_class_is_judged_once_and_remembered(tmp_path):
     assert model.hypothesis(None or loader(4, True, distribution=4), "mvtec_unknown") is not flag
 
 
+def test_bfloat16_is_for_the_frozen_backbone_alone():
+    image = next(iter(loader(4, False)))["image"]
+    exact, rounded, trained = (
+        small_glass(**options) for options in ({}, {"precision": "bf16"}, {"precision": "bf16", "train_backbone": True})
+    )
+    difference = (exact._embed(image) - rounded._embed(image)).abs().max()
+    assert 0 < difference < 0.05
+    assert rounded._embed(image).dtype == torch.float32
+    torch.testing.assert_close(trained._embed(image, evaluation=True), exact._embed(image))
+
+
 def test_the_trained_backbone_is_kept(tmp_path):
     model = small_glass(tmp_path, train_backbone=True, meta_epochs=1)
     before = model.aggregator.backbone.layer1[0].weight.clone()

@@ -1,4 +1,4 @@
-"""Gradient ascent on synthetic features (paper Sec. 3.2, Eq. 5-7) and their truncated projection (Eq. 2).
+"""Gradient ascent on synthetic features and their truncated projection (paper Eq. 2).
 
 The loss to ascend is the one of calling the rows anomalous, so they move towards normal: hard anomalies. Each step
 is a constant for autograd. The discriminator's batch norm is computed over, and updated by, normal and synthetic

@@ -1,4 +1,4 @@
-"""Frozen features to rows, and rows of scores to anomaly maps (paper Sec. 3.1 and 3.5).
+"""Frozen features to rows, and rows of scores to anomaly maps.
 
 A layer's output is cut into 3x3 neighbourhoods and pooled twice to the width of a feature row. MeanMapper,
 Preprocessing and Aggregator say this step by step; PatchEmbedding is the same fixed linear map as grouped

@@ -1,14 +1,15 @@
 """GLASS: training on normal images alone, testing, prediction.
 
-| paper                                     | here                          |
-|-------------------------------------------|-------------------------------|
-| Sec. 3.1  feature extraction, adaptation  | GLASS._embed, GLASS.adapt     |
-| Eq. 1     Gaussian noise, g = u + e       | GLASS.synthesise_globally     |
-| Eq. 2     truncated projection            | ascent.truncate               |
-| Eq. 5-7   gradient ascent                 | ascent.ascend, ascent.Ascent  |
-| Eq. 8     hypersphere center and radius   | GLASS.center, masked_quantile |
-| Eq. 10-13 losses, online hard examples    | GLASS.train_step, hard_examples |
-| Sec. 3.5  inference                       | GLASS.scored                  |
+| paper                                        | here                            |
+|----------------------------------------------|---------------------------------|
+| frozen features, neighbourhoods, adaptor     | GLASS._embed, GLASS.adapt       |
+| Gaussian noise, g = u + e                    | GLASS.synthesise_globally       |
+| gradient ascent                              | ascent.ascend, ascent.Ascent    |
+| truncated projection (Eq. 2)                 | ascent.truncate                 |
+| hypersphere: center, radius                  | GLASS.center, masked_quantile   |
+| losses, online hard example mining           | GLASS.train_step, hard_examples |
+| inference                                    | GLASS.scored                    |
+| choice of the hypothesis (App. B)            | GLASS.judge                     |
 
 Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in synthesis.py.
 Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
@@ -66,7 +67,7 @@ def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch
 
 
 def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch.Tensor:
-    """Return which rows count: those at least as wrong as the p-quantile (Eq. 12), bool [N]; all of them with p = 0."""
+    """Return which rows count: those at least as wrong as the p-quantile, bool [N]; all of them with p = 0."""
     hardness = (scores.detach() - target).square().flatten()
     if p <= 0:
         return torch.ones_like(hardness, dtype=torch.bool)
@@ -209,7 +210,7 @@ class GLASS(nn.Module):
 
     @torch.no_grad()
     def center(self, train_loader: Iterable[dict], epoch: int, bank: FeatureBank | None = None) -> torch.Tensor:
-        """Return the center c [h·w, C] of the hypersphere, one per grid position (Eq. 8; the paper has one for all).
+        """Return the center c [h·w, C] of the hypersphere, one per grid position (the paper: one for all).
 
         As released, the mean over batches of the batch means, so images of a last, partial batch weigh more.
         The adaptor is linear: the mean of the adapted rows is the adapted mean.
@@ -292,7 +293,7 @@ class GLASS(nn.Module):
     def train_step(
         self, batch: dict, center: torch.Tensor, generator: torch.Generator, bank: FeatureBank | None = None
     ) -> torch.Tensor:
-        """Train on one batch (paper Sec. 3.2 to 3.4).
+        """Train on one batch: one iteration of the paper, top to bottom.
 
         Args:
             batch: image and aug [B, 3, H, W], normalised; mask_s [B, h, w], 0 or 1, where aug has a synthetic defect.
@@ -340,7 +341,7 @@ class GLASS(nn.Module):
     def synthesise_globally(
         self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 1, 2, 5-7).
+        """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 2).
 
         Returns:
             the rows g [N, C], attached to true_feats, and their radius before the last projection.

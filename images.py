@@ -1,4 +1,4 @@
-"""Pictures: open any of them, bring it to the network's size and a map back, colour the result (paper Sec. 4.1).
+"""Pictures: open any of them, bring it to the network's size and a map back, colour the result.
 
 Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]. Sizes are (height, width).
 """

@@ -1,4 +1,4 @@
-"""Arrays to numbers: how well scores rank images, and anomaly maps rank pixels (paper Sec. 4.1).
+"""Arrays to numbers: how well scores rank images, and anomaly maps rank pixels.
 
 Two accumulators, ImageMetrics and PixelMetrics, take batches and compute at the end; the release's functions are
 thin wrappers of them. All metrics are fractions; one that cannot be computed is NaN, never 0.

@@ -1,4 +1,4 @@
-"""The trained networks: feature adaptor and discriminator (paper Sec. 3.1), and the 3x3 neighbourhoods."""
+"""The trained networks: feature adaptor and discriminator, and the 3x3 neighbourhoods."""
 
 import torch
 import torch.nn.functional as F

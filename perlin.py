@@ -1,4 +1,4 @@
-"""Masks of local anomaly synthesis: Perlin noise, rotated, thresholded and combined (paper Sec. 3.3, Eq. 3).
+"""Masks of local anomaly synthesis: Perlin noise, rotated, thresholded and combined (paper Eq. 3).
 
 Every draw comes from the generator that is handed in; without one, from NumPy's global state.
 """

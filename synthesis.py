@@ -1,4 +1,4 @@
-"""Local anomaly synthesis on arrays: textures, random image transforms, the blend (paper Sec. 3.3, Eq. 4).
+"""Local anomaly synthesis on arrays: textures, random image transforms, the blend (paper Eq. 4).
 
 Pixels are uint8 RGB [H, W, 3]; every draw comes from the generator that is handed in. The operations are
 torchvision's on PIL images.

@@ -1,4 +1,4 @@
-"""Seeds, devices, and the choice between the two hypotheses (paper Sec. 3.4 and App. B).
+"""Seeds, devices, and the choice between the two hypotheses (paper App. B).
 
 The paper assumes that normal features lie on a manifold or inside a hypersphere. Which of the two a class
 follows stands in a table, or is judged here from the spectrum of its mean image.

@@ -1,43 +1,98 @@
 """Names of backbones to networks: `load("wideresnet50")` is ready for NetworkFeatureAggregator.
 
 A network is handed over in training mode, as released: the one pass that learns its layers' widths then moves
-its batch norms (common.NetworkFeatureAggregator.feature_shapes).
+its batch norms (common.NetworkFeatureAggregator.feature_shapes). docs/backbones.md lists grids and channels.
 """
 
 import hashlib
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import URLError
 
+import timm
 import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import SplitAttn
 from torch import nn
+
+import download
 
 IMAGENET, RANDOM = "imagenet", "random"
 DEFAULT = "wideresnet50"
+HUB = "https://huggingface.co"  # of timm's weights; HF_ENDPOINT names a mirror
+OTHERWISE = ", or give --backbone_weights FILE"
+
+
+Options = dict[str, float | int | tuple[int, int]]
 
 
 class Backbone(NamedTuple):
     """Where a network comes from, and the layers the method takes by default."""
 
-    source: str  # "torchvision" or "timm"
+    source: str  # TORCHVISION or TIMM
     model: str
     layers: tuple[str, ...]
+    sized: bool = False  # a transformer, built for one image size
 
 
+TORCHVISION, TIMM = "torchvision", "timm"
 RESNET = ("layer2", "layer3")
+STAGES = ("stages.1", "stages.2")
+BLOCKS = ("blocks.2", "blocks.4")
+DENSE = ("features.denseblock2", "features.denseblock3")
+BASE = ("blocks.3", "blocks.8")  # a third and two thirds of a transformer's depth, here 12 blocks
+LARGE = ("blocks.7", "blocks.17")
+SWIN = ("layers.1", "layers.2")
+HYBRID = ("patch_embed.backbone.stages.1", "patch_embed.backbone.stages.2")
 
 BACKBONES = {
-    "resnet18": Backbone("torchvision", "resnet18", RESNET),
-    "resnet50": Backbone("torchvision", "resnet50", RESNET),
-    "resnet101": Backbone("torchvision", "resnet101", RESNET),
-    "wideresnet50": Backbone("torchvision", "wide_resnet50_2", RESNET),
-    "wideresnet101": Backbone("torchvision", "wide_resnet101_2", RESNET),
+    "alexnet": Backbone(TORCHVISION, "alexnet", ("features.4", "features.11")),
+    "resnet18": Backbone(TORCHVISION, "resnet18", RESNET),
+    "resnet50": Backbone(TORCHVISION, "resnet50", RESNET),
+    "resnet101": Backbone(TORCHVISION, "resnet101", RESNET),
+    "resnext101": Backbone(TORCHVISION, "resnext101_32x8d", RESNET),
+    "resnet200": Backbone(TIMM, "resnet200.untrained", RESNET),
+    "resnest50": Backbone(TIMM, "resnest50d_4s2x40d.in1k", RESNET),
+    "resnetv2_50_bit": Backbone(TIMM, "resnetv2_50x3_bit.goog_in21k_ft_in1k", STAGES),
+    "resnetv2_50_21k": Backbone(TIMM, "resnetv2_50x3_bit.goog_in21k", STAGES),
+    "resnetv2_101_bit": Backbone(TIMM, "resnetv2_101x3_bit.goog_in21k_ft_in1k", STAGES),
+    "resnetv2_101_21k": Backbone(TIMM, "resnetv2_101x3_bit.goog_in21k", STAGES),
+    "resnetv2_152_bit": Backbone(TIMM, "resnetv2_152x4_bit.goog_in21k_ft_in1k", STAGES),
+    "resnetv2_152_21k": Backbone(TIMM, "resnetv2_152x4_bit.goog_in21k", STAGES),
+    "resnetv2_152_384": Backbone(TIMM, "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384", STAGES),
+    "resnetv2_101": Backbone(TIMM, "resnetv2_101.a1h_in1k", STAGES),
+    "vgg11": Backbone(TORCHVISION, "vgg11", ("features.14", "features.19")),
+    "vgg19": Backbone(TORCHVISION, "vgg19", ("features.26", "features.35")),
+    "vgg19_bn": Backbone(TORCHVISION, "vgg19_bn", ("features.38", "features.51")),
+    "wideresnet50": Backbone(TORCHVISION, "wide_resnet50_2", RESNET),
+    "wideresnet101": Backbone(TORCHVISION, "wide_resnet101_2", RESNET),
+    "mnasnet_100": Backbone(TIMM, "mnasnet_100.rmsp_in1k", BLOCKS),
+    "mnasnet_a1": Backbone(TIMM, "semnasnet_100.rmsp_in1k", BLOCKS),
+    "mnasnet_b1": Backbone(TIMM, "mnasnet_100.rmsp_in1k", BLOCKS),
+    "densenet121": Backbone(TIMM, "densenet121.ra_in1k", DENSE),
+    "densenet201": Backbone(TIMM, "densenet201.tv_in1k", DENSE),
+    "inception_v4": Backbone(TIMM, "inception_v4.tf_in1k", ("features.3", "features.8")),
+    "vit_small": Backbone(TIMM, "vit_small_patch16_224.augreg_in21k_ft_in1k", BASE, sized=True),
+    "vit_base": Backbone(TIMM, "vit_base_patch16_224.augreg2_in21k_ft_in1k", BASE, sized=True),
+    "vit_large": Backbone(TIMM, "vit_large_patch16_224.augreg_in21k_ft_in1k", LARGE, sized=True),
+    "vit_r50": Backbone(TIMM, "vit_large_r50_s32_224.augreg_in21k_ft_in1k", HYBRID, sized=True),
+    "vit_deit_base": Backbone(TIMM, "deit_base_patch16_224.fb_in1k", BASE, sized=True),
+    "vit_deit_distilled": Backbone(TIMM, "deit_base_distilled_patch16_224.fb_in1k", BASE, sized=True),
+    "vit_swin_base": Backbone(TIMM, "swin_base_patch4_window7_224.ms_in22k_ft_in1k", SWIN, sized=True),
+    "vit_swin_large": Backbone(TIMM, "swin_large_patch4_window7_224.ms_in22k_ft_in1k", SWIN, sized=True),
+    "efficientnet_b7": Backbone(TIMM, "tf_efficientnet_b7.ns_jft_in1k", BLOCKS),
+    "efficientnet_b5": Backbone(TIMM, "tf_efficientnet_b5.ns_jft_in1k", BLOCKS),
+    "efficientnet_b3": Backbone(TIMM, "tf_efficientnet_b3.ns_jft_in1k", BLOCKS),
+    "efficientnet_b1": Backbone(TIMM, "tf_efficientnet_b1.ns_jft_in1k", BLOCKS),
+    "efficientnetv2_m": Backbone(TIMM, "tf_efficientnetv2_m.in21k_ft_in1k", BLOCKS),
+    "efficientnetv2_l": Backbone(TIMM, "tf_efficientnetv2_l.in21k_ft_in1k", BLOCKS),
+    "efficientnet_b3a": Backbone(TIMM, "efficientnet_b3.ra2_in1k", BLOCKS),
 }
 
 
@@ -50,28 +105,37 @@ def natural_layers(name: str) -> list[str]:
     return list(_entry(name).layers)
 
 
-def load(name: str, weights: str = IMAGENET) -> nn.Module:
-    """Build a backbone, in training mode.
+def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | None = None) -> nn.Module:
+    """Build a backbone, in training mode (but for norms that cannot run in it on one image).
 
     Args:
         name: a key of BACKBONES.
-        weights: "imagenet" (IMAGENET1K_V1, downloaded once), "random" (from PyTorch's global seed), or the path of a
-            state dict (.pth or .safetensors). A file may lack the layers that are not used: `missing_keys` on the
-            returned network lists what it lacks, for check_complete.
+        weights: "imagenet" (of torchvision, IMAGENET1K_V1; downloaded once), "random" (from PyTorch's global seed), or
+            the path of a state dict (.pth or .safetensors). A file may lack the layers that are not used:
+            `missing_keys` on the returned network lists what it lacks, for check_complete.
+        imagesize: side or (H, W) in pixels of the images to come; what depends on it is built for it.
 
     Raises:
         ValueError: unknown name, weights that cannot be downloaded, read or fitted.
     """
     entry = _entry(name)
-    network = getattr(torchvision.models, entry.model)(weights=None)
-    missing: list[str] = []
-    if weights == IMAGENET:
-        network.load_state_dict(_imagenet_weights(entry.model))
-    elif weights != RANDOM:
-        missing = _fit(network, read_tensors(Path(weights)), weights)
+    options: Options = {}
+    if entry.sized:
+        options["drop_path_rate"] = 0.0  # Swin's default, 0.1, would drop blocks at random in training mode
+    if entry.sized and imagesize is not None:
+        options["img_size"] = imagesize
+    if weights == RANDOM:
+        network, missing = _build(entry, options), []
+    else:
+        path = _imagenet_file(name) if weights == IMAGENET else Path(weights)
+        network, missing = _build_from(path, entry, options)
     network.missing_keys = missing
     network.name, network.seed = name, None
-    return network.train()
+    network.train()
+    for module in network.modules():
+        if isinstance(module, SplitAttn):  # of resnest50: it pools to one value, which has no variance to learn
+            module.bn1.eval()
+    return network
 
 
 def check_complete(network: nn.Module, used_keys: set[str], weights: str) -> None:
@@ -121,19 +185,47 @@ def _entry(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def _imagenet_weights(model: str) -> dict[str, torch.Tensor]:
-    """Fetch torchvision's IMAGENET1K_V1 weights, the ones of the paper, and check the hash in their name."""
-    weights = torchvision.models.get_model_weights(model).IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    wanted = path.stem.rpartition("-")[2]
-    if path.is_file() and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(wanted):
-        path.unlink()  # a cut-off download
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
-            f"Cannot download {weights.url}: fetch it elsewhere and put it at {path}, or give --backbone_weights FILE."
-        ) from error
+def _imagenet_file(name: str) -> Path:
+    """Fetch the weights of the paper: torchvision's IMAGENET1K_V1, or those that timm's model name stands for.
+
+    Raises:
+        ValueError: there are none, or they cannot be fetched.
+    """
+    entry = _entry(name)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if entry.source == TORCHVISION:
+        url = torchvision.models.get_model_weights(entry.model).IMAGENET1K_V1.url
+        path = folder / url.rpartition("/")[2]
+        return download.fetch(url, path, sha256=path.stem.rpartition("-")[2], advice=OTHERWISE)
+    place = timm.get_pretrained_cfg(entry.model).hf_hub_id
+    if not place:
+        raise ValueError(f"{name} ({entry.model}) has no public weights: give --backbone_weights random or FILE.")
+    url = f"{os.environ.get('HF_ENDPOINT', HUB).rstrip('/')}/{place}/resolve/main/model.safetensors"
+    return download.fetch(url, folder / f"{entry.model}.safetensors", advice=OTHERWISE)
+
+
+def _build(entry: Backbone, options: Options) -> nn.Module:
+    """Build a network with random weights."""
+    if entry.source == TORCHVISION:
+        return getattr(torchvision.models, entry.model)(weights=None)
+    return timm.create_model(entry.model, pretrained=False, **options)
+
+
+def _build_from(path: Path, entry: Backbone, options: Options) -> tuple[nn.Module, list[str]]:
+    """Build a network with the weights of a file; return it and the names that the file lacks.
+
+    Raises:
+        ValueError: a file that cannot be read or fitted.
+    """
+    state = read_tensors(path)
+    network = _build(entry, options)
+    own = network.state_dict()
+    if entry.source == TIMM and any(key not in own or own[key].shape != state[key].shape for key in state):
+        # A file of another image size or with older names: timm converts what it can, if nothing is missing.
+        local = {"file": str(path), "custom_load": False}
+        with suppress(RuntimeError, KeyError):
+            return timm.create_model(entry.model, pretrained=True, pretrained_cfg_overlay=local, **options), []
+    return network, _fit(network, state, str(path))
 
 
 def _fit(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> list[str]:

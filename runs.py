@@ -36,6 +36,7 @@ READER_NAMES = {  # command line -> readers, where they differ
 NOT_READER = ("subdatasets", "num_workers", "name", "data_path", "aug_path")
 NOT_MODEL = ("backbone_names", "layers_to_extract_from", "backbone_weights")
 NOT_TRAINING = (
+    "cache",
     "num_workers",
     "data_path",
     "aug_path",
@@ -88,6 +89,7 @@ class Job:
         self.net, self.data, self.train = net, data, train
         self.choices = read_choices(net["backbone_names"], net["layers_to_extract_from"])
         self.device = utils.set_torch_device([index for index in gpu if index >= 0])
+        utils.set_precision(net["precision"])
         self.workers = self._cap_workers(data["num_workers"])
 
     def run(self) -> bool:
@@ -98,9 +100,9 @@ class Job:
         """
         sets = {name: self._datasets(name) for name in self.data["subdatasets"]}
         for choice in self.choices:
-            self._check_networks(choice, next(iter(sets.values()))[-1].imagesize)
+            glass = self._check_networks(choice, next(iter(sets.values()))[-1].imagesize)
             for classname in sets:
-                self._check_folder(choice, classname)
+                self._check_folder(choice, classname, glass)
         failed = False
         for choice in self.choices:
             for position, (classname, loaders) in enumerate(sets.items()):
@@ -156,7 +158,7 @@ class Job:
         """Build the networks of a class, the backbone freshly loaded, initial weights from the run's seed."""
         utils.fix_seeds(self.seed)
         weights = self._weights(choice)
-        backbone = backbones.load(choice.name, weights)
+        backbone = backbones.load(choice.name, weights, input_shape[1:])
         original = {key: value.clone().contiguous() for key, value in backbone.state_dict().items()}
         glass = GLASS(self.device)
         options = {key: value for key, value in self.net.items() if key not in NOT_MODEL}
@@ -168,9 +170,9 @@ class Job:
 
     # --- checks before any training -------------------------------------------------------------------------
 
-    def _check_networks(self, choice: Choice, input_shape: tuple[int, int, int]) -> None:
+    def _check_networks(self, choice: Choice, input_shape: tuple[int, int, int]) -> GLASS:
         """Build the networks once; keep the weights of a backbone that cannot be fetched again beside the models."""
-        self._network(choice, input_shape, self.seed)
+        glass = self._network(choice, input_shape, self.seed)
         path = self._models(self.models_path, choice) / BACKBONE_FILE
         fingerprint = backbones.fingerprint(self.backbone_state)
         if path.is_file():
@@ -178,17 +180,21 @@ class Job:
                 raise ValueError(f"The models beside {path} use other backbone weights: give another --results_path.")
         elif self.train and self.net["backbone_weights"] != backbones.IMAGENET:
             checkpoint.atomic_write(path, save(self.backbone_state, {"origin": f"{choice.name} sha256:{fingerprint}"}))
+        return glass
 
-    def _check_folder(self, choice: Choice, classname: str) -> None:
-        """Make sure that a class can be tested, or trained without mixing options."""
+    def _check_folder(self, choice: Choice, classname: str, glass: GLASS) -> None:
+        """Make sure that what a class folder holds can be tested, or trained on without mixing options."""
         folder = self._models(self.models_path, choice) / self._name(classname)
-        if not self.train and checkpoint.best_checkpoint(folder) is None:
+        best = checkpoint.best_checkpoint(folder)
+        if not self.train and best is None:
             raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: train first (--test ckpt).")
         found = RunState.load(folder).options
         wanted = self._training_options(choice)
         changed = [f"{key} {found[key]}, now {wanted.get(key)}" for key in found if found[key] != wanted.get(key)]
         if self.train and changed:
             raise ValueError(f"{folder} was trained with {'; '.join(changed)}: give another --results_path.")
+        if best is not None:
+            glass.load_weights(best[0])
 
     # --- parts ----------------------------------------------------------------------------------------------
 

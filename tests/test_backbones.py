@@ -1,11 +1,18 @@
+import hashlib
+from pathlib import Path
+
 import pytest
 import torch
+from all_backbones import train_once
 from safetensors.torch import save_file
 
 import backbones
+import download
 from common import NetworkFeatureAggregator
 
 CPU = torch.device("cpu")
+TABLE = Path(__file__).resolve().parent.parent / "docs" / "backbones.md"
+LISTED = [line.strip("| ").split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if " x " in line]
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +27,84 @@ def used_keys(network: torch.nn.Module) -> set[str]:
     return aggregator.used_keys
 
 
-def test_a_network_is_handed_over_in_training_mode():
-    assert backbones.load("resnet18", "random").training
+def test_the_documents_list_every_backbone():
+    assert [row[0] for row in LISTED] == list(backbones.BACKBONES)
+    assert len(LISTED) == 41
+
+
+@pytest.mark.parametrize("row", LISTED, ids=lambda row: row[0])
+def test_layers_are_as_documented(row):
+    key, model, layers, grids, channels, millions, _ = row
+    assert model.removeprefix("torchvision ") == backbones.BACKBONES[key].model
+    assert layers.split(" / ") == backbones.natural_layers(key)
+    meta = torch.device("meta")  # shapes alone, without numbers: all 41 take seconds
+    with meta:
+        network = backbones.load(key, "random", 288)
+    aggregator = NetworkFeatureAggregator(network, backbones.natural_layers(key), meta)
+    shapes = aggregator.feature_shapes((3, 288, 288))
+    assert [f"{h} x {w}" for _, h, w in shapes] == grids.split(" / ")
+    assert [str(c) for c, _, _ in shapes] == channels.split(" / ")
+    parameters = sum(p.numel() for name, p in network.named_parameters() if name in aggregator.used_keys)
+    assert f"{parameters / 1e6:.1f}" == millions
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "grid"),
+    [
+        ("alexnet", 64, (7, 7)),
+        ("resnet18", (64, 96), (8, 12)),
+        ("resnest50", 64, (8, 8)),
+        ("resnetv2_101", 64, (8, 8)),
+        ("vgg11", 64, (8, 8)),
+        ("densenet121", 64, (8, 8)),
+        ("inception_v4", 80, (18, 18)),
+        ("mnasnet_a1", 64, (8, 8)),
+        ("efficientnet_b1", (64, 80), (8, 10)),
+        ("vit_small", (64, 96), (4, 6)),
+        ("vit_deit_distilled", 64, (4, 4)),
+        ("vit_swin_base", 64, (8, 8)),
+    ],
+)
+def test_a_step_of_training_is_finite(name, size, grid):
+    step = train_once(name, size)
+    assert step.grids[0] == grid
+    assert 0 < step.loss < 100
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("vit_small", 1), ("vit_deit_distilled", 2)])
+def test_tokens_become_planes_without_the_first_ones(name, prefix):
+    network = backbones.load(name, "random", (32, 64)).eval()
+    layer = backbones.natural_layers(name)[0]
+    images, seen = torch.randn(2, 3, 32, 64), []
+    aggregator = NetworkFeatureAggregator(network, [layer], CPU)
+    network.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    planes = aggregator(images)[layer]
+    assert planes.shape[2:] == (2, 4)
+    assert torch.equal(planes[:, :, 1, 2], seen[0][:, prefix + 4 + 2])
+
+
+def test_swin_planes_have_channels_first():
+    network = backbones.load("vit_swin_base", "random", (32, 64)).eval()
+    seen = []
+    aggregator = NetworkFeatureAggregator(network, ["layers.1"], CPU)
+    network.get_submodule("layers.1").register_forward_hook(lambda _, __, output: seen.append(output))
+    planes = aggregator(torch.randn(1, 3, 32, 64))["layers.1"]
+    assert planes.shape == (1, 256, 4, 8)
+    assert torch.equal(planes[:, :, 1, 2], seen[0][:, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mnasnet_a1", "vit_small"])
+def test_a_network_is_handed_over_in_training_mode(name):
+    assert all(module.training for module in backbones.load(name, "random", 32).modules())
+
+
+def test_nothing_is_dropped_at_random_in_training_mode():
+    for name in ("efficientnet_b1", "vit_swin_base"):
+        network, layers = backbones.load(name, "random", 64), backbones.natural_layers(name)
+        aggregator = NetworkFeatureAggregator(network, layers, CPU, train_backbone=True)
+        images = torch.randn(2, 3, 64, 64)
+        first, second = (aggregator(images, eval=False) for _ in range(2))
+        assert all(torch.equal(first[layer], second[layer]) for layer in layers), name
 
 
 def test_random_weights_come_from_the_global_seed():
@@ -94,3 +177,94 @@ def test_damaged_files_are_named(tmp_path, name, content):
 def test_a_missing_file_is_named():
     with pytest.raises(ValueError, match="nowhere.pth does not exist"):
         backbones.load("resnet18", "nowhere.pth")
+
+
+# --- downloads ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache, and no network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_every_backbone_but_one_has_weights(cache, monkeypatch):
+    asked = []
+
+    def fetch(url: str, path: Path, sha256: str | None = None, advice: str = "") -> Path:
+        asked.append((url, path.name, sha256))
+        raise ValueError("no network")
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    monkeypatch.delenv("HF_ENDPOINT")
+    for name in backbones.BACKBONES:
+        with pytest.raises(ValueError, match="no public weights" if name == "resnet200" else "no network"):
+            backbones.load(name)
+    wide = "wide_resnet50_2-95faca4d.pth"
+    assert (f"https://download.pytorch.org/models/{wide}", wide, "95faca4d") in asked
+    hub = "https://huggingface.co/timm/mnasnet_100.rmsp_in1k/resolve/main/model.safetensors"
+    assert (hub, "mnasnet_100.rmsp_in1k.safetensors", None) in asked
+    assert len(asked) == 40
+
+
+def test_a_backbone_without_weights_says_so():
+    with pytest.raises(ValueError, match="resnet200.*no public weights: give --backbone_weights random or FILE"):
+        backbones.load("resnet200")
+
+
+def put_in_cache(folder: Path, name: str, state: dict[str, torch.Tensor]) -> Path:
+    """Put weights where a download would leave them, hash included."""
+    path = folder / f"{backbones.BACKBONES[name].model}.safetensors"
+    save_file(state, path)
+    Path(f"{path}.sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    return path
+
+
+def test_cached_weights_need_no_network(cache):
+    state = backbones.load("mnasnet_100", "random").state_dict()
+    path = put_in_cache(cache, "mnasnet_100", state)
+    assert backbones.fingerprint(backbones.load("mnasnet_100").state_dict()) == backbones.fingerprint(state)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"put it at {path}, or give --backbone_weights FILE"):
+        backbones.load("mnasnet_100")
+
+
+def test_a_cut_off_file_of_torchvision_is_not_loaded(cache, monkeypatch, caplog, resnet):
+    def no_network(*_) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(download, "_open", no_network)
+    path = cache / "resnet18-f37072fd.pth"
+    torch.save(resnet, path)  # not the file whose hash begins with f37072fd
+    with pytest.raises(ValueError, match=r"Cannot download resnet18-f37072fd.pth .*\(no network\)"):
+        backbones.load("resnet18")
+    assert f"{path} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_transformers_take_weights_of_another_image_size(cache, by_file):
+    state = backbones.load("vit_small", "random").state_dict()
+    path = put_in_cache(cache, "vit_small", state)
+    network = backbones.load("vit_small", str(path) if by_file else "imagenet", (64, 96))
+    own = network.state_dict()
+    assert own["pos_embed"].shape[1] == 24 + 1 != state["pos_embed"].shape[1]
+    assert all(torch.equal(own[key], state[key]) for key in own if key != "pos_embed")
+    assert network.missing_keys == []
+
+
+def test_part_of_a_transformer_kept_beside_trained_models_is_enough(tmp_path):
+    state = backbones.load("vit_small", "random", (64, 96)).state_dict()
+    kept = {key: value for key, value in state.items() if not key.startswith(("blocks.9", "blocks.1", "norm", "head"))}
+    save_file(kept, tmp_path / "kept.safetensors")
+    again = backbones.load("vit_small", str(tmp_path / "kept.safetensors"), (64, 96)).state_dict()
+    assert all(torch.equal(again[key], kept[key]) for key in kept)
+
+
+def test_weights_of_another_network_are_refused_with_their_names(tmp_path, resnet):
+    save_file(resnet, tmp_path / "resnet.safetensors")
+    with pytest.raises(ValueError, match="names that VisionTransformer lacks: .*bn1"):
+        backbones.load("vit_small", str(tmp_path / "resnet.safetensors"), 64)

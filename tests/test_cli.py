@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,22 @@ def test_wrong_input_is_one_line_and_status_2(data, tmp_path, arguments, words):
     assert not list(tmp_path.rglob("*.pth")) + list(tmp_path.rglob("*.csv"))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mnasnet_100", ["Cannot download mnasnet_100.rmsp_in1k.safetensors", "127.0.0.1", "--backbone_weights FILE"]),
+        ("resnet200", ["no public weights"]),
+    ],
+)
+def test_weights_that_cannot_come_are_one_line_and_status_2(data, tmp_path, monkeypatch, name, words):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
+    outcome = call(data, tmp_path / "results", net=["-b", name, "--backbone_weights", "imagenet"])
+    assert outcome.exit_code == 2, outcome.output
+    assert all(word in outcome.output for word in words)
+    assert "Traceback" not in outcome.output
+
+
 @pytest.mark.parametrize("command", [[], ["net"], ["dataset", "-d", "nut", "mvtec", "."]])
 def test_a_missing_command_is_named(command):
     outcome = CliRunner().invoke(cli.main, command)
@@ -222,6 +239,72 @@ def test_the_authors_results_folder_is_tested_not_trained(trained, data, tmp_pat
     assert result["best_epoch"] == 7
     assert result["last_epoch"] is None
     assert [path.name for path in folder.glob("*.pth")] == ["ckpt_best_7.pth"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK cut off", "damaged"),
+        ({"weights": torch.ones(1)}, "no discriminator"),
+        (
+            {"discriminator": {"tail.0.weight": torch.ones(1, 5)}, "pre_projection": {"a": torch.ones(1)}},
+            "other options",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_none_of_ours_is_refused(data, tmp_path, content, words):
+    path = tmp_path / "models" / "backbone_0" / "mvtec_nut" / "ckpt_best_3.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    before = path.read_bytes()
+    for group in ([], ["--test", "test"]):
+        outcome = call(data, tmp_path, group=group)
+        assert outcome.exit_code == 2, outcome.output
+        assert words in outcome.output
+    assert path.read_bytes() == before
+    assert not (tmp_path / "results.csv").exists()
+
+
+def damage(root: Path, case: str) -> None:
+    """Break a copy of the data in one way."""
+    good, mask = root / "nut" / "train" / "good", root / "nut" / "ground_truth" / "spot" / "001_mask.png"
+    if case == "truncated image":
+        (good / "002.png").write_bytes((good / "002.png").read_bytes()[:200])
+    elif case == "missing mask":
+        mask.unlink()
+    elif case == "mask of another size":
+        Image.new("L", (SIDE, SIDE + 1)).save(mask)
+    elif case == "no textures":
+        shutil.rmtree(root / "dtd" / "dots")
+    elif case == "no images":
+        shutil.rmtree(good)
+        good.mkdir()
+    elif case == "empty foreground mask":
+        (root / "fg_mask" / "nut").mkdir(parents=True)
+        for path in good.iterdir():
+            Image.new("L", (SIDE, SIDE)).save(root / "fg_mask" / "nut" / path.name)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("truncated image", "002.png cannot be read"),
+        ("missing mask", "001"),
+        ("mask of another size", "001_mask.png"),
+        ("no textures", "dtd"),
+        ("no images", "good"),
+        ("empty foreground mask", "foreground"),
+    ],
+)
+def test_broken_data_is_named_before_any_training(data, tmp_path, case, words):
+    shutil.copytree(data, tmp_path / "data")
+    damage(tmp_path / "data", case)
+    fg = ["--fg", 1] if "foreground" in case else []
+    outcome = call(tmp_path / "data", tmp_path / "out", classes=("bolt", "nut") if not fg else ("nut",), dataset=fg)
+    assert outcome.exit_code == 2, outcome.output
+    last = outcome.output.strip().splitlines()[-1]
+    assert words in last
+    assert not list((tmp_path / "out").rglob("*.pth"))
 
 
 def test_a_class_that_fails_does_not_stop_the_others(data, tmp_path):

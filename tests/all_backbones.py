@@ -1,7 +1,7 @@
 """One training step on each of the 41 backbones, one by one: `python -m tests.all_backbones [NAME ...] [--size 288]`.
 
 Prints the table of docs/backbones.md. Weights are random, nothing is downloaded; every backbone has a process of its
-own, so that the memory needed is that of the largest (about 8 GB). No part of the test run, which takes small ones.
+own, so that the memory needed is that of the largest (about 6 GB). No part of the test run, which takes small ones.
 """
 
 import argparse

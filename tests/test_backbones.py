@@ -12,7 +12,11 @@ from common import NetworkFeatureAggregator
 
 CPU = torch.device("cpu")
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "backbones.md"
-LISTED = [line.strip("| ").split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if " x " in line]
+LISTED = [
+    line.strip("| ").split(" | ")
+    for line in TABLE.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and " x " in line
+]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,8 @@ def test_cached_and_computed_features_train_alike(tmp_path, svd):
         training, test = loaders()
         training.dataset.distribution = 2 + svd
         model.trainer(training, test, "mvtec_small")
-        weights[cache] = {key: value for key, value in model.state_dict().items() if not key.endswith(("bias", "running_mean"))}
+        state = model.state_dict().items()
+        weights[cache] = {key: value for key, value in state if not key.endswith(("bias", "running_mean"))}
     for key, value in weights["off"].items():
         torch.testing.assert_close(weights["host"][key], value, atol=1e-4, rtol=1e-3, msg=key)
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tqdm import tqdm
 LOGGER = logging.getLogger(__name__)
 
 CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
-LINE_SECONDS = 10  # between two plain lines, where no terminal shows the bar
+LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
+STEP_SECONDS = 60  # the same within an epoch
 
 
 class Progress:
@@ -28,16 +30,19 @@ class Progress:
 
     def __init__(self, name: str, epochs: int, steps: int, start: tuple[int, int], folder: Path) -> None:
         self.name, self.epochs = name, epochs
-        self.first_epoch, self.iteration = start
+        first_epoch, self.iteration = start
+        self.steps_left, self.steps_done = (epochs - first_epoch) * steps, 0
         self.shown: dict[str, str] = {}
         self.started = self.last_line = time.monotonic()
-        done, hidden = self.first_epoch * steps, not sys.stderr.isatty()
+        done, hidden = first_epoch * steps, not sys.stderr.isatty()
         self.bar = tqdm(total=epochs * steps, initial=done, desc=name, unit="it", disable=hidden)
         self.writer = SummaryWriter(str(folder), purge_step=self.iteration or None)
 
     def step(self) -> None:
         """Move on by one iteration."""
         self.bar.update()
+        self.steps_done += 1
+        self._line(STEP_SECONDS)
 
     def epoch(self, epoch: int, curves: np.ndarray) -> None:
         """Take the curves of a finished epoch, [iterations, len(CURVES)]: log each iteration, show their means."""
@@ -60,14 +65,18 @@ class Progress:
     def show(self, epoch: int) -> None:
         """Refresh the bar; without a terminal, log a line now and then, and one at the end."""
         self.bar.set_postfix(self.shown)
-        now, last = time.monotonic(), epoch + 1 == self.epochs
-        if not self.bar.disable or (now - self.last_line < LINE_SECONDS and not last):
+        self._line(LINE_SECONDS if epoch + 1 < self.epochs else 0)
+
+    def _line(self, seconds: float) -> None:
+        """Log where training stands, unless a bar shows it or the last line is younger than this."""
+        now = time.monotonic()
+        if not self.bar.disable or now - self.last_line < seconds:
             return
         self.last_line = now
-        pace = (now - self.started) / (epoch + 1 - self.first_epoch)
-        left = time.strftime("%H:%M:%S", time.gmtime(pace * (self.epochs - epoch - 1)))
+        pace = (now - self.started) / self.steps_done
+        left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
         shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
-        LOGGER.info("%s: %s, %.1f s/epoch, %s left", self.name, shown, pace, left)
+        LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)
 
     def close(self) -> None:
         """End the bar and write what TensorBoard still holds back."""

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+import progress
+from progress import CURVES, Progress
+
+
+@pytest.fixture
+def lines(caplog, monkeypatch):
+    """What is logged while two epochs of three steps pass, the clock moving on 25 s a step."""
+    caplog.set_level("INFO")
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    return caplog
+
+
+def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, (0, 0), tmp_path)
+    for epoch in range(2):
+        for _ in range(3):
+            shown.step()
+        shown.epoch(epoch, np.full((3, len(CURVES)), 0.5))
+        record = {"image_auroc": 0.9, "pixel_auroc": float("nan")}
+        shown.evaluation(epoch, record, {"epoch": 0, **record})
+        shown.show(epoch)
+    shown.close()
+    messages = [record.getMessage() for record in lines.records]
+    assert messages[0].startswith("mvtec_nut: 3 iterations, 25.00 s/it, 0:01:15 left")
+    assert (
+        "epoch 2/2" in messages[-1] and "last 90.0/- best 90.0/- @0" in messages[-1] and "0:00:00 left" in messages[-1]
+    )
+    assert len(list(tmp_path.glob("events*"))) == 1

@@ -1,4 +1,4 @@
-"""Samples: what a batch of images, synthetic defects and masks is made of (paper Sec. 3.3).
+"""Samples: what a batch of images, synthetic defects and masks is made of.
 
 A sample is a dict:
     image       float32 [3, H, W], normalised by ImageNet's mean and deviation

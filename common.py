@@ -161,10 +161,11 @@ class NetworkFeatureAggregator(nn.Module):
         train_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(device, memory_format=torch.channels_last)  # an eighth faster on a CPU
+        self.backbone = backbone.to(device)
         self.layers_to_extract_from = list(layers_to_extract_from)
         self.device = device
         self.train_backbone = train_backbone
+        self.layout = torch.contiguous_format if train_backbone else torch.channels_last
         self.used_keys: set[str] = set()  # state-dict keys of what runs, known after feature_dimensions
         self._outputs: dict[str, torch.Tensor] = {}
         modules = dict(backbone.named_modules())
@@ -176,6 +177,7 @@ class NetworkFeatureAggregator(nn.Module):
     def forward(self, images: torch.Tensor, eval: bool = True) -> dict[str, torch.Tensor]:
         """Return the planes [B, c, h_l, w_l] of every layer for images [B, 3, H, W]."""
         train = self.train_backbone and not eval
+        images = images.contiguous(memory_format=self.layout)
         if self.backbone.training != train:
             self.backbone.train(train)
         with torch.set_grad_enabled(train and torch.is_grad_enabled()):
@@ -194,7 +196,9 @@ class NetworkFeatureAggregator(nn.Module):
         planes = self._run(torch.ones(1, *input_shape, device=self.device))
         for handle in handles:
             handle.remove()
-        self.backbone.eval()
+        # A frozen backbone is an eighth faster on a CPU with channels last. Not before: in training mode PyTorch sums
+        # the norms' statistics less exactly in that layout (1.6e-4 off for this image).
+        self.backbone.eval().to(memory_format=self.layout)
         self.used_keys = _keys_of(self.backbone, ran)
         return [tuple(planes[name].shape[1:]) for name in self.layers_to_extract_from]
 

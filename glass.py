@@ -178,7 +178,7 @@ class GLASS(nn.Module):
 
     def _pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
-        images = images.to(self.device, torch.float32, non_blocking=True, memory_format=torch.channels_last)
+        images = images.to(self.device, torch.float32, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             planes = self.aggregator(images, eval=evaluation)
         names = self.aggregator.layers_to_extract_from

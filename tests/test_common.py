@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from small import CPU, SIZE, SmallBackbone
 from torch import nn
 
+import backbones
 from common import Aggregator, NetworkFeatureAggregator, PatchEmbedding, Preprocessing, RescaleSegmentor, pooling_matrix
 from model import PatchMaker
 
@@ -73,6 +76,18 @@ def test_hidden_step_moves_the_batch_norms_once_and_by_the_image_of_ones():
     before = norm.running_mean.clone()
     aggregator(torch.rand(2, 3, SIZE, SIZE))
     torch.testing.assert_close(norm.running_mean, before)
+
+
+def test_hidden_step_sums_its_statistics_exactly():
+    torch.manual_seed(0)
+    network = backbones.load("resnet18", "random")
+    exact = copy.deepcopy(network).double()
+    with torch.no_grad():
+        exact(torch.ones(1, 3, 288, 288, dtype=torch.float64))
+    NetworkFeatureAggregator(network, ["layer2", "layer3"], CPU).feature_shapes((3, 288, 288))
+    for name in ("layer1.0.bn1", "layer3.1.bn2"):
+        got, want = network.get_submodule(name).running_var, exact.get_submodule(name).running_var
+        torch.testing.assert_close(got.double(), want, atol=0, rtol=2e-6)
 
 
 def test_a_network_handed_over_in_eval_mode_is_left_as_it_is():

@@ -68,7 +68,7 @@ def run(
         models_path = models_path or results_path
         job = runs.Job(results_path, models_path, list(gpu), seed, parts["net"], parts["dataset"], train=test == "ckpt")
         failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         LOGGER.error("%s", error)
         sys.exit(2)
     sys.exit(1 if failed else 0)

@@ -207,6 +207,15 @@ def test_weights_that_cannot_come_are_one_line_and_status_2(data, tmp_path, monk
     assert "Traceback" not in outcome.output
 
 
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_results_cannot_go_where_a_file_is(data, tmp_path, below):
+    (tmp_path / "file").write_text("kept")
+    outcome = call(data, tmp_path / "file" / below)
+    assert outcome.exit_code == 2
+    assert isinstance(outcome.exception, SystemExit)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 @pytest.mark.parametrize("command", [[], ["net"], ["dataset", "-d", "nut", "mvtec", "."]])
 def test_a_missing_command_is_named(command):
     outcome = CliRunner().invoke(cli.main, command)

@@ -9,7 +9,20 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = {path.stem: path for path in ROOT.glob("*.py")} | {
     f"datasets.{path.stem}": path for path in (ROOT / "datasets").glob("*.py")
 }
-PROGRAMS = {"main", "runs", "predict", "export", "prepare", "benchmark", "report", "status", "reproduce", "calibrate"}
+PROGRAMS = {
+    "main",
+    "runs",
+    "plain",
+    "workbench",
+    "predict",
+    "export",
+    "prepare",
+    "benchmark",
+    "report",
+    "status",
+    "reproduce",
+    "calibrate",
+}
 READERS = {name for name in FILES if name.startswith("datasets.")}
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}}  # weights come through download, and nothing else does

@@ -329,10 +329,10 @@ def auroc_ap(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 def pro(masks: np.ndarray, maps: np.ndarray) -> float:
     """Compute the release's PRO, a threshold at a time: regions are found and maps dilated anew at each of 200."""
     table = pd.DataFrame(columns=["pro", "fpr", "threshold"])
-    inverse = 1 - masks
+    inverse, binary = 1 - masks, np.zeros(maps.shape, bool)
     kernel = np.ones((5, 5), np.uint8)
     for threshold in np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / np.float32(200)):
-        binary = maps > threshold
+        binary[maps <= threshold], binary[maps > threshold] = 0, 1
         shares = [share for each, mask in zip(binary, masks, strict=True) for share in _overlaps(each, mask, kernel)]
         fpr = np.logical_and(inverse, binary).sum() / inverse.sum()
         table.loc[len(table)] = [np.mean(shares), fpr, threshold]

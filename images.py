@@ -11,12 +11,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32).reshape(3, 1, 1)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32).reshape(3, 1, 1)
 
+NORMALISED = np.arange(256, dtype=np.float32) / 255  # [3, 256], what each value of a channel becomes
+NORMALISED = ((NORMALISED - IMAGENET_MEAN) / IMAGENET_STD).reshape(3, 256)
+
+FIRST_LYING = 5  # EXIF orientations from here on swap height and width
 DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 # What Pillow raises on damaged files, by format.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -66,9 +70,15 @@ def open_mask(path: Path, first_channel: bool = False) -> Image.Image:
     return mask.convert("RGB").getchannel(0) if first_channel else mask.convert("L")
 
 
-def check_header(path: Path) -> None:
-    """Raise what open_rgb raises if a file does not even begin like an image."""
-    _open(path, decode=False)
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of the upright image from the file's header, without decoding it.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it does not even begin like an image.
+    """
+    image = _open(path, decode=False)
+    lies = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_LYING
+    return (image.width, image.height) if lies else (image.height, image.width)
 
 
 def _open(path: Path, decode: bool = True) -> Image.Image:
@@ -118,34 +128,35 @@ class Geometry:
         if crop_height > height or crop_width > width:
             raise ValueError(f"--imagesize {self.imagesize} does not fit into --resize {self.resize}: raise --resize.")
 
-    def apply(self, image: Image.Image) -> Image.Image:
+    def apply(self, image: Image.Image) -> np.ndarray:
         """Resize and crop a picture of any mode; the result has imagesize."""
-        return self.crop(self.resized(image))
+        return self.crop(np.asarray(self.resized(image)))
 
     def resized(self, image: Image.Image) -> Image.Image:
         """Resize a picture, bilinear with antialias, without the crop."""
-        height, width = self._resized_size(image.height, image.width)
+        height, width = self.resized_size(image.height, image.width)
         return image.resize((width, height), Image.Resampling.BILINEAR)
 
-    def crop(self, image: Image.Image) -> Image.Image:
-        """Crop the centre out of a resized picture."""
-        top, left = self._corner((image.height, image.width))
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """Crop the centre out of the pixels of a resized picture, [H', W'] or [H', W', 3]; a view."""
+        top, left = self._corner(pixels.shape[:2])
         height, width = self.imagesize
-        return image.crop((left, top, left + width, top + height))
+        return pixels[top : top + height, left : left + width]
 
     def restore(self, segmentation: np.ndarray, size: tuple[int, int], outside: float = np.nan) -> np.ndarray:
         """Bring a map of imagesize back to the picture's own `size`, (height, width), bilinearly, as float32.
 
         The border that the crop cut away, where nothing is known, becomes `outside`.
         """
-        resized = self._resized_size(*size)
+        resized = self.resized_size(*size)
         axes = zip(size, resized, self._corner(resized), segmentation.shape, strict=True)
         (y0, y1, fy, seen_y), (x0, x1, fx, seen_x) = (_sample_points(*axis) for axis in axes)
         rows = segmentation[y0] * (1 - fy)[:, None] + segmentation[y1] * fy[:, None]  # [picture's height, W]
         restored = rows[:, x0] * (1 - fx) + rows[:, x1] * fx
         return np.where(seen_y[:, None] & seen_x, restored, outside).astype(np.float32)
 
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) that a picture of this height and width has after the resize."""
         if not isinstance(self.resize, int):
             return self.resize
         long = int(self.resize * max(height, width) / min(height, width))  # rounded down, as torchvision does
@@ -176,10 +187,9 @@ def _sample_points(original: int, resized: int, start: int, cropped: int) -> tup
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
     """Turn uint8 [H, W, 3] into float32 [3, H, W], scaled by ImageNet's mean and deviation."""
-    image = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    image /= 255
-    image -= IMAGENET_MEAN
-    image /= IMAGENET_STD
+    image = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    for channel, table, plane in zip(cv2.split(pixels), NORMALISED, image, strict=True):
+        cv2.LUT(channel, table, plane)
     return image
 
 

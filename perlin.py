@@ -33,7 +33,7 @@ def rand_perlin_2d_np(shape: tuple[int, int], res: tuple[int, int], rng: Generat
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Multiply small matrices in this thread: the threads of `@` stall each other where loaders share the cores."""
-    return np.einsum("ik,kj->ij", left, right)
+    return cv2.gemm(left, right, 1, None, 0)
 
 
 @lru_cache(maxsize=64)

@@ -143,7 +143,8 @@ class Job:
             train_set[0].grid = glass.grid
             utils.fix_seeds(seed)
             glass.options = self._training_options(choice)
-            glass.trainer(self._train_loader(train_set[0], name, seed), test_loader, name)
+            with train_set[0].kept_pixels():
+                glass.trainer(self._train_loader(train_set[0], name, seed), test_loader, name)
         best = glass.test(test_loader, name, BEST)
         last = glass.test(test_loader, name, LAST) if (folder / name / checkpoint.LATEST).is_file() else {}
         epochs = {"best_epoch": best["epoch"], "last_epoch": last.get("epoch", tables.ABSENT)}

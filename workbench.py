@@ -5,7 +5,7 @@ Weights are random and pictures are drawn, all from fixed seeds.
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,7 @@ class Workbench:
     def __init__(self, sizes: Sizes, device: torch.device, folder: Path) -> None:
         self.sizes, self.device, self.folder = sizes, device, folder
         self.size = (sizes.imagesize, sizes.imagesize)
+        self.kept = ExitStack()  # what stays in memory while rows are measured
 
     def networks(self) -> tuple[plain.PlainGLASS, GLASS]:
         """Build both ways' networks afresh, with the same weights."""
@@ -244,6 +245,7 @@ def evaluate_case(bench: Workbench) -> Case:
 def sample_case(bench: Workbench) -> Case:
     """A training sample, made in one thread as by a loader's worker; our caches are warm."""
     train_set = bench.dataset(DatasetSplit.TRAIN)
+    bench.kept.enter_context(train_set.kept_pixels())
     draws = [Draw(k % len(train_set), k) for k in range(bench.sizes.samples)]
     paths = [entry.image for entry in train_set.entries]
 

@@ -11,8 +11,10 @@ A sample is a dict:
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +22,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from images import Geometry, check_header, list_images, normalise, open_mask, open_rgb, pair
+from datasets.foreground import ForegroundMasks
+from datasets.sampler import Draw, EpochSampler
+from images import Geometry, list_images, normalise, open_mask, open_rgb, pair, read_size
+from pixels import OwnPixels, Pixels, keep_pixels
 from synthesis import ImageJitter, add_defect, augment_texture, draw_beta
-from utils import derive_seed, table_flag
+from utils import table_flag
 
-PURPOSES = ("train", "center")
+__all__ = ["AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler"]
+
+LOGGER = logging.getLogger(__name__)
+
 JUDGE_ONLY = 1  # --distribution
+DEFECT = 255  # the value of ground truth masks that counts as defect
 
 
 class DatasetSplit(Enum):
@@ -45,52 +53,6 @@ class Entry(NamedTuple):
     is_anomaly: int
     mask: Path | None
     kind: str  # of defect; "good" for none
-
-
-class Draw(NamedTuple):
-    """A sample to make: which image, the seed of its random draws, and whether it gets a synthetic defect."""
-
-    index: int
-    seed: int
-    synthesise: bool = True
-
-
-class EpochSampler(Sampler[list[Draw]]):
-    """Batches of draws that depend on (seed, class, epoch, purpose, position) alone; a DataLoader's batch_sampler.
-
-    Args:
-        n_images: size of the data set.
-        batch_size: images in a batch; the last may have fewer.
-        seed: seed of the run.
-        name: "<dataset>_<class>".
-    """
-
-    def __init__(self, n_images: int, batch_size: int, seed: int, name: str) -> None:
-        self.n_images, self.batch_size, self.seed, self.name = n_images, batch_size, seed, name
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int, purpose: str = "train") -> None:
-        """Choose the epoch that is drawn next; samples of the purpose "center" get no synthetic defect."""
-        if purpose not in PURPOSES:
-            raise ValueError(f"Purpose {purpose!r} of an epoch is none of {', '.join(PURPOSES)}.")
-        self.epoch, self.purpose = epoch, purpose
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        key = (self.seed, self.name, self.epoch, self.purpose)
-        order = self._order(self.epoch, self.purpose)
-        draws = [Draw(index, derive_seed(*key, k), self.purpose == "train") for k, index in enumerate(order)]
-        return iter([draws[k : k + self.batch_size] for k in range(0, self.n_images, self.batch_size)])
-
-    def __len__(self) -> int:
-        return -(self.n_images // -self.batch_size)  # rounded up
-
-    def last_batch(self, epoch: int) -> list[int]:
-        """Return the images of the last, possibly partial batch of an epoch's pass for the centre."""
-        return self._order(epoch, "center")[(len(self) - 1) * self.batch_size :]
-
-    def _order(self, epoch: int, purpose: str) -> list[int]:
-        rng = np.random.default_rng(derive_seed(self.seed, self.name, epoch, purpose, "order"))
-        return rng.permutation(self.n_images).tolist()
 
 
 class AnomalyDataset(Dataset):
@@ -145,6 +107,7 @@ class AnomalyDataset(Dataset):
         self.imagesize = (3, height, width)
         self.resize = self._effective_resize(resize)
         self.geometry = Geometry(self.resize, (height, width))
+        self.foreground_masks = ForegroundMasks(self.source / "fg_mask" / classname, self.geometry)
         self.grid = (height // downsampling, width // downsampling)
         if min(self.grid) < 1:
             raise ValueError(f"--imagesize {imagesize} is below --downsampling {downsampling}: raise it.")
@@ -153,9 +116,15 @@ class AnomalyDataset(Dataset):
             translate, scale,
         )  # fmt: skip
         self.entries = self._list_entries()
+        self.pixels: Pixels = OwnPixels()  # without room
         self.textures: list[Path] = []
         if self.training and distribution != JUDGE_ONLY:
             self.textures = _list_textures(anomaly_source_path)
+
+    @property
+    def name(self) -> str:
+        """Return "<dataset>_<class>"."""
+        return f"{self.dataset_name}_{self.classname}"
 
     @property
     def fixed_images(self) -> bool:
@@ -169,11 +138,13 @@ class AnomalyDataset(Dataset):
         draw = item if isinstance(item, Draw) else Draw(int(item), int(np.random.randint(2**31)))
         entry = self.entries[draw.index]
         rng = np.random.default_rng(draw.seed)
-        pixels = self._pixels(entry.image)
+        pixels = self.pixels.get(draw.index, lambda: self._read_pixels(entry.image))
         image = self._finished(self.jitter(pixels, rng) if self.training else pixels)
         aug = mask_s = np.ones(1, dtype=np.int64)
         if self.textures and draw.synthesise:
-            mask_fg = self._foreground(entry.image) if self.foreground else 1
+            mask_fg = 1
+            if self.foreground:
+                mask_fg = self.pixels.get(len(self) + draw.index, lambda: self.foreground_masks.read(entry.image))
             beta = draw_beta(rng, self.mean, self.std)
             aug, mask_s = add_defect(image, self._texture(rng), mask_fg, self.grid, beta, rng)
         return {
@@ -191,12 +162,33 @@ class AnomalyDataset(Dataset):
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty.
+            ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty or of
+                another aspect ratio.
         """
         foreground = bool(self.textures) and self._wants_foreground()
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda entry: self._check_entry(entry, foreground), self.entries))
-            list(pool.map(check_header, self.textures))
+            found = list(pool.map(lambda entry: self._check_entry(entry, foreground), self.entries))
+            list(pool.map(read_size, self.textures))
+        pale = [path for path in found if path is not None]
+        if pale:
+            advice = "as released only 255 counts as defect; redraw them with 0 and 255"
+            LOGGER.warning("%s: %d masks have no pixel of 255, e.g. %s: %s.", self.name, len(pale), pale[0], advice)
+
+    @contextmanager
+    def kept_pixels(self, threads: int = 8) -> Iterator[None]:
+        """Keep decoded and resized training images, foreground masks and textures while the block lasts.
+
+        All workers of a loader that starts inside the block share them.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            sizes = list(pool.map(read_size, [entry.image for entry in self.entries] + self.textures))
+        shapes = [(*self.geometry.resized_size(*size), 3) for size in sizes]
+        masks = [self.imagesize[1:] if self.fg else (0,)] * len(self)
+        self.pixels = keep_pixels(self.name, shapes[: len(self)] + masks + shapes[len(self) :])
+        try:
+            yield
+        finally:
+            self.pixels = OwnPixels()
 
     @cached_property
     def foreground(self) -> bool:
@@ -215,17 +207,18 @@ class AnomalyDataset(Dataset):
 
     # --- parts of a sample ----------------------------------------------------------------------------------
 
-    def _pixels(self, path: Path) -> np.ndarray:
+    def _read_pixels(self, path: Path) -> np.ndarray:
         """Read an image or texture, uint8 [H', W', 3], resized and not yet cropped."""
         return np.asarray(self.geometry.resized(open_rgb(path)))
 
     def _finished(self, pixels: np.ndarray) -> np.ndarray:
         """Crop and normalise resized pixels, float32 [3, H, W]."""
-        return normalise(np.asarray(self.geometry.crop(Image.fromarray(pixels))))
+        return normalise(self.geometry.crop(pixels))
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a texture and change it, float32 [3, H, W], normalised."""
-        pixels = self._pixels(self.textures[rng.integers(len(self.textures))])
+        drawn = int(rng.integers(len(self.textures)))
+        pixels = self.pixels.get(2 * len(self) + drawn, lambda: self._read_pixels(self.textures[drawn]))
         return self._finished(augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng))
 
     def _mask(self, path: Path | None) -> np.ndarray:
@@ -233,39 +226,25 @@ class AnomalyDataset(Dataset):
         if path is None:
             return np.zeros(self.imagesize[1:], dtype=np.float32)
         if self.labels_masks:  # small numbers survive the resize in floating point only
-            return (np.asarray(self.geometry.apply(open_mask(path).convert("F"))) > 0).astype(np.float32)
-        return np.asarray(self.geometry.apply(open_mask(path)), dtype=np.float32) / 255  # as released: kept fractional
-
-    def _foreground(self, image: Path) -> np.ndarray:
-        """Read the foreground mask of an image, float32 [H, W] in {0, 1}."""
-        found = self._foregrounds
-        path = found.get(image.name) or found.get(image.stem)
-        if path is None:
-            missing = self.source / "fg_mask" / self.classname / image.name
-            raise FileNotFoundError(f"{missing} is missing: add this foreground mask, or train without by --fg 0.")
-        mask = np.asarray(self.geometry.apply(open_mask(path, first_channel=True))) > 0
-        if not mask.any():
-            raise ValueError(f"{path} has no foreground inside the crop: redraw it, or train without by --fg 0.")
-        return mask.astype(np.float32)
-
-    @cached_property
-    def _foregrounds(self) -> dict[str, Path]:
-        """Foreground masks of the class by file name, and by stem for masks of another image type."""
-        folder = self.source / "fg_mask" / self.classname
-        masks = list_images(folder) if folder.is_dir() else []
-        return {path.stem: path for path in masks} | {path.name: path for path in masks}
+            return (self.geometry.apply(open_mask(path).convert("F")) > 0).astype(np.float32)
+        return self.geometry.apply(open_mask(path)).astype(np.float32) / 255  # as released: kept fractional
 
     def _wants_foreground(self) -> bool:
         if self.fg == 2:
-            return table_flag(f"{self.dataset_name}_{self.classname}", "Foreground", self.judge_path) != 0
+            return table_flag(self.name, "Foreground", self.judge_path) != 0
         return self.fg == 1
 
-    def _check_entry(self, entry: Entry, foreground: bool) -> None:
+    def _check_entry(self, entry: Entry, foreground: bool) -> Path | None:
+        """Check an image and its masks; return its ground truth mask if that holds values, but none that counts."""
         size = open_rgb(entry.image).size
-        if entry.mask is not None and (mask_size := open_mask(entry.mask).size) != size:
-            raise ValueError(f"{entry.mask} is {mask_size}, its image {size} (width, height): make the sizes equal.")
         if foreground:
-            self._foreground(entry.image)
+            self.foreground_masks.check(entry.image, size)
+        if entry.mask is None:
+            return None
+        mask = open_mask(entry.mask)
+        if mask.size != size:
+            raise ValueError(f"{entry.mask} is {mask.size}, its image {size} (width, height): make the sizes equal.")
+        return entry.mask if not self.labels_masks and 0 < mask.getextrema()[1] < DEFECT else None
 
 
 def _list_textures(folder: Path | None) -> list[Path]:

@@ -1,19 +1,23 @@
 """Readers list the right files, samples hold the right values, draws repeat, and wrong folders are explained."""
 
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+import pixels
 from datasets.base import Draw, EpochSampler
 from datasets.mvtec import DatasetSplit, MVTecDataset
 from datasets.visa import VisADataset
+from pixels import OwnPixels, SharedPixels
 
 TRAIN, TEST = DatasetSplit.TRAIN, DatasetSplit.TEST
 TABLES = Path(__file__).resolve().parent.parent / "datasets" / "excel"
@@ -75,6 +79,20 @@ def nut(root, split=TRAIN, **options):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) if torch.is_tensor(a[k]) else a[k] == b[k] for k in a)
+
+
+class Counted(Dataset):
+    """Tells how many arrays are kept after each of three reads, in each of two workers."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        self.kept.get(i, lambda: np.zeros(25, np.uint8))
+        return len(self.kept.kept)
 
 
 # --- readers ------------------------------------------------------------------------------------------------
@@ -341,6 +359,30 @@ def test_options_out_of_range_are_refused(mvtec, wrong):
         nut(mvtec, **wrong)
 
 
+def test_check_finds_foreground_masks_of_another_aspect(mvtec):
+    half = square(size=(25, 30))  # as the image, at half its size
+    write(mvtec / "fg_mask/nut/001.png", half)
+    write(mvtec / "fg_mask/nut/002.png", square(size=(33, 39)))  # 39.6 rounded down
+    nut(mvtec, fg=1).check(2)
+    write(mvtec / "fg_mask/nut/001.png", half.T)
+    with pytest.raises(ValueError, match=r"fg_mask/nut/001.png is \(25, 30\), its image \(60, 50\)"):
+        nut(mvtec, fg=1).check(2)
+    nut(mvtec, fg=0).check(2)
+
+
+def test_check_warns_once_of_masks_whose_values_never_count(mvtec, visa, caplog):
+    nut(mvtec, TEST).check(2)
+    VisADataset(visa, classname="candle", split=TEST).check(2)  # its masks are labels
+    assert not caplog.records
+    for i in range(2):
+        write(mvtec / f"nut/ground_truth/bent/{i:03d}_mask.png", square(1 + 253 * i))
+    write(mvtec / "nut/ground_truth/scratch/000.bmp", square(0))  # no defect at all
+    nut(mvtec, TEST).check(2)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(r"mvtec_nut: 2 masks have no pixel of 255, e\.g\. .*bent/000_mask\.png: as", record.getMessage())
+
+
 # --- sampler ------------------------------------------------------------------------------------------------
 
 
@@ -378,19 +420,88 @@ def test_last_batch_is_that_of_the_centre_pass():
     assert len(EpochSampler(8, 4, 0, "a").last_batch(0)) == 4
 
 
+def epochs(data, workers=0, context=None):
+    """Return every batch of a pass for the centre and two epochs of training."""
+    sampler = EpochSampler(len(data), 2, seed=0, name="mvtec_nut")
+    loader = DataLoader(data, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
+                        multiprocessing_context=context)  # fmt: skip
+    batches = []
+    for epoch, purpose in ((0, "center"), (0, "train"), (1, "train")):
+        sampler.set_epoch(epoch, purpose)
+        batches += list(loader)
+    return batches
+
+
+def all_same(a, b):
+    return len(a) == len(b) == 9 and all(map(same, a, b))
+
+
 def test_workers_change_nothing(mvtec):
-    epochs = {}
-    for workers in (0, 2):
-        data = nut(mvtec, fg=1, brightness_factor=0.3)
-        sampler = EpochSampler(len(data), 2, seed=0, name="mvtec_nut")
-        loader = DataLoader(data, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
-        epochs[workers] = []
-        for epoch, purpose in ((0, "center"), (0, "train"), (1, "train")):
-            sampler.set_epoch(epoch, purpose)
-            epochs[workers] += list(loader)
-    assert len(epochs[0]) == 9
-    for one, two in zip(epochs[0], epochs[2], strict=True):
-        assert same(one, two)
+    data = nut(mvtec, fg=1, brightness_factor=0.3)
+    assert all_same(epochs(data), epochs(data, workers=2))
+
+
+# --- kept pixels --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_kept_pixels_change_nothing_and_are_shared_by_all_processes(mvtec, workers, context):
+    data = nut(mvtec, fg=1, brightness_factor=0.3)
+    fresh = epochs(data)
+    with data.kept_pixels():
+        assert isinstance(data.pixels, SharedPixels) and not data.pixels.written.any()
+        assert all_same(fresh, epochs(data, workers, context))
+        assert data.pixels.written.all()  # seen from this process: images, foreground masks and textures
+        for folder in ("dtd", "nut/train"):
+            shutil.rmtree(mvtec / folder)
+        assert all_same(fresh, epochs(data))  # nothing is decoded any more
+    with pytest.raises(FileNotFoundError):
+        data[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_room_in_shared_memory_each_process_keeps_its_own(mvtec, monkeypatch, caplog, workers):
+    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(pixels, "SHARED_MEMORY", mvtec)
+    data = nut(mvtec, fg=1)
+    fresh = epochs(data)
+    with caplog.at_level("INFO"), data.kept_pixels():
+        assert isinstance(data.pixels, OwnPixels) and all_same(fresh, epochs(data, workers))
+        assert len(data.pixels.kept) == (0 if workers else 12)
+    (line,) = caplog.messages
+    assert line.startswith("mvtec_nut: decoded pixels are kept in each process apart") and "0.00 GB free" in line
+
+
+def test_only_what_fits_into_the_budget_is_kept(mvtec, monkeypatch):
+    data = nut(mvtec)
+    fresh = epochs(data)
+    one = 32 * 38 * 3  # bytes of an image
+    monkeypatch.setattr(pixels, "CACHE_BYTES", 3 * one + 1)
+    with data.kept_pixels():
+        assert len(data.pixels.written) == 3 and all_same(fresh, epochs(data))
+    own = OwnPixels(3 * one + 1)
+    data.pixels = own
+    assert all_same(fresh, epochs(data)) and len(own.kept) == 3
+
+
+def test_room_for_nothing_is_no_error(mvtec, monkeypatch):
+    monkeypatch.setattr(pixels, "CACHE_BYTES", 0)
+    data = nut(mvtec)
+    with data.kept_pixels():
+        assert all_same(epochs(data), epochs(data))
+
+
+def test_pixels_of_another_shape_than_their_slot_are_not_kept():
+    shared = SharedPixels([(2, 3)], 100)
+    for value in (1, 2):
+        assert (shared.get(0, lambda: np.full((3, 2), value, np.uint8)) == value).all()  # noqa: B023
+    with pytest.raises(ValueError, match="read-only"):
+        shared.get(0, lambda: np.zeros((2, 3), np.uint8))[:] = 1
+
+
+def test_workers_divide_the_room_of_each_process_apart():
+    loader = DataLoader(Counted(OwnPixels(100)), batch_size=None, num_workers=2)
+    assert list(loader) == [1, 1, 2, 2, 2, 2]  # arrays of 25 bytes: two fit into half of the room
 
 
 # --- the tables that ship -----------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_files_that_are_no_images_are_named(tmp_path):
             images.open_mask(tmp_path / name)
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match=name):
-            images.check_header(tmp_path / name)
+            images.read_size(tmp_path / name)
 
 
 def test_missing_files_are_named(tmp_path):

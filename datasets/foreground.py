@@ -1,0 +1,58 @@
+"""Foreground masks: where those of a class lie, and which pixels of its images may carry synthetic defects (Eq. 3)."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from images import Geometry, list_images, open_mask, read_size
+
+
+class ForegroundMasks:
+    """The masks of a class's training images, by file name, or by stem where they are of another image type.
+
+    Args:
+        folder: <data_path>/fg_mask/<class>.
+        geometry: how images, and masks like them, are brought to the network's size.
+    """
+
+    def __init__(self, folder: Path, geometry: Geometry) -> None:
+        self.folder, self.geometry = folder, geometry
+
+    def read(self, image: Path) -> np.ndarray:
+        """Read the mask of an image, uint8 [H, W], 1 on the foreground, which is whatever is above 0.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is damaged, or empty.
+        """
+        path = self._find(image)
+        mask = self.geometry.apply(open_mask(path, first_channel=True)) > 0
+        if not mask.any():
+            raise ValueError(f"{path} has no foreground inside the crop: redraw it, or train without by --fg 0.")
+        return mask.astype(np.uint8)
+
+    def check(self, image: Path, size: tuple[int, int]) -> None:
+        """Check the mask of an image of size (width, height); it may be smaller or larger, but not distorted.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is damaged, empty, or of another aspect ratio than its image.
+        """
+        self.read(image)
+        path = self._find(image)
+        height, width = read_size(path)
+        if abs(width * size[1] - height * size[0]) > max(size):  # by more than rounding to whole pixels can do
+            raise ValueError(f"{path} is {(width, height)}, its image {size} (width, height): make the aspects equal.")
+
+    def _find(self, image: Path) -> Path:
+        path = self._paths.get(image.name) or self._paths.get(image.stem)
+        if path is None:
+            missing = self.folder / image.name
+            raise FileNotFoundError(f"{missing} is missing: add this foreground mask, or train without by --fg 0.")
+        return path
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        masks = list_images(self.folder) if self.folder.is_dir() else []
+        return {path.stem: path for path in masks} | {path.name: path for path in masks}

@@ -12,6 +12,7 @@ FILES = {path.stem: path for path in ROOT.glob("*.py")} | {
 PROGRAMS = {
     "main",
     "runs",
+    "describe",
     "plain",
     "workbench",
     "predict",
@@ -27,7 +28,7 @@ READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.foreground", "datasets.sampler"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}}  # weights come through download, and nothing else does
-NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables"}
+NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
 
 
 def imports(name: str) -> set[str]:

@@ -1,0 +1,303 @@
+"""model.json: what a class folder holds, so that its weights can be used without the command line that made them.
+
+The file lies beside the checkpoints and describes one of them. It is JSON, in this shape:
+
+    format          int, version of this shape; a reader refuses a newer one
+    name            "<dataset>_<class>"
+    checkpoint      {file, sha256, epoch, select}: file in the same folder; epoch counted from 0, null where unknown;
+                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py)
+    backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
+                    backbones.fingerprint of the used weights as they were before the hidden step
+                    (common.NetworkFeatureAggregator.feature_shapes); file is where random ones and those of a user's
+                    file lie, relative to the folder, else null; trained: fine-tuned, in the checkpoint
+    network         {input_shape [3, H, W], pretrain_embed_dimension, target_embed_dimension, patchsize, pre_proj,
+                    dsc_layers, dsc_hidden, precision}: the arguments of GLASS.load
+    geometry        how a picture is brought to H x W, as images.Geometry tells it
+    normalisation   {mean [3], std [3]} of RGB in [0, 1]
+    hypothesis      "manifold" or "hypersphere"; null where unknown; inference is the same
+    threshold       null where no image could be spared for it, else {score, pixel, false_alarm_rate, promised_rate,
+                    basis, count}. An image whose score is above `score` is an alarm. A pixel whose value in the anomaly
+                    map is above `pixel` is marked. Of normal images like the `count` calibration ones, at most
+                    promised_rate are alarms on average, and at most promised_rate have a marked pixel; false_alarm_rate
+                    is what was asked for. basis: "held-out normals" (not trained on) or "test normals"
+    f1_max          null, or {score, f1, normal, defect}: the threshold of the highest F1 on the test images, which are
+                    so many normal and defective ones
+    statistics      {calibration, test_normal, test_defect}, each null or {count, mean, std, min, median, max} of the
+                    image scores
+    images          {train, calibration, select, test}: how many images served what; null where unknown
+    provenance      {made_by, date, command, seed, device, versions, git}: made_by "training", or "test" where weights
+                    that were trained before, here or elsewhere, were described when tested
+    calibration     null, or {basis, scores, map_maxima}: scores, and highest values of the anomaly maps, of the
+                    calibration images, both ascending: Calibration.threshold makes a threshold of them for any rate
+
+Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE = "model.json"
+FORMAT = 1
+HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Which weights are described."""
+
+    file: str
+    sha256: str
+    epoch: int | None
+    select: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The frozen network, and where its weights come from."""
+
+    name: str
+    layers: list[str]
+    weights: str
+    sha256: str
+    file: str | None
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Network:
+    """The arguments of GLASS.load that shape the networks."""
+
+    input_shape: list[int]
+    pretrain_embed_dimension: int
+    target_embed_dimension: int
+    patchsize: int
+    pre_proj: int
+    dsc_layers: int
+    dsc_hidden: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation of RGB in [0, 1]."""
+
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Above which score an image is an alarm, above which value a pixel is marked, and what that promises."""
+
+    score: float
+    pixel: float
+    false_alarm_rate: float
+    promised_rate: float
+    basis: str
+    count: int
+
+    def __str__(self) -> str:
+        least = f", the least that so few can promise (asked: {100 * self.false_alarm_rate:g} %)"
+        promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {self.basis}"
+        return f"threshold {self.score:.4f}, {promise}{least if self.promised_rate > self.false_alarm_rate else ''}"
+
+
+@dataclass(frozen=True)
+class F1Max:
+    """The threshold of the highest F1 on the test images; above it is an alarm."""
+
+    score: float
+    f1: float
+    normal: int
+    defect: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics of image scores."""
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> "Summary | None":
+        """Summarise scores; None where there are none."""
+        if len(scores) == 0:
+            return None
+        values = np.asarray(scores, dtype=np.float64)
+        numbers = (values.mean(), values.std(), values.min(), np.median(values), values.max())
+        return cls(len(values), *map(float, numbers))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Image scores by what the images are."""
+
+    calibration: Summary | None
+    test_normal: Summary | None
+    test_defect: Summary | None
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many images served what."""
+
+    train: int | None
+    calibration: int
+    select: int | None
+    test: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which run wrote the card."""
+
+    made_by: str
+    date: str
+    command: str
+    seed: int
+    device: str
+    versions: dict[str, str]
+    git: str | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What normal images score that the weights were not trained on; both lists ascend."""
+
+    basis: str
+    scores: list[float]
+    map_maxima: list[float]
+
+    def __post_init__(self) -> None:
+        for values in (self.scores, self.map_maxima):
+            if not values or len(values) != len(self.scores) or sorted(values) != values:
+                raise ValueError("calibration needs two ascending lists of the same length, at least 1")
+
+    @classmethod
+    def of(cls, basis: str, scores: Sequence[float], map_maxima: Sequence[float]) -> "Calibration | None":
+        """Keep the scores of calibration images; None where there are none."""
+        return cls(basis, sorted(map(float, scores)), sorted(map(float, map_maxima))) if len(scores) else None
+
+    def threshold(self, false_alarm_rate: float) -> Threshold:
+        """Return the threshold that a share of at most false_alarm_rate of normal images exceeds, on average.
+
+        It is the score of rank ceil((n + 1)(1 - rate)) among n calibration images (split conformal prediction). Where
+        that rank is n + 1, the largest score is taken, which promises 1/(n + 1).
+
+        Raises:
+            ValueError: the rate is not between 0 and 1.
+        """
+        count = len(self.scores)
+        rank = min(conformal_rank(count, false_alarm_rate), count)
+        promised = max(false_alarm_rate, 1 / (count + 1))
+        score, pixel = self.scores[rank - 1], self.map_maxima[rank - 1]
+        return Threshold(score, pixel, false_alarm_rate, promised, self.basis, count)
+
+
+@dataclass(frozen=True)
+class Card:
+    """The content of a model.json; see this module's docstring."""
+
+    name: str
+    checkpoint: Checkpoint
+    backbone: Backbone
+    network: Network
+    geometry: dict[str, Any]
+    normalisation: Normalisation
+    hypothesis: str | None
+    threshold: Threshold | None
+    f1_max: F1Max | None
+    statistics: Statistics
+    images: Images
+    provenance: Provenance
+    calibration: Calibration | None
+
+    def to_json(self) -> str:
+        """Return the text of a model.json."""
+        return json.dumps({"format": FORMAT} | dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> "Card":
+        """Read the text of a model.json; `source` names it in errors.
+
+        Raises:
+            ValueError: damaged, or of a newer version.
+        """
+        try:
+            content = json.loads(text, parse_constant=_no_number)
+            version = _typed(int, content["format"], "format")
+            card = _typed(cls, content, "") if version <= FORMAT else None
+        except (ValueError, TypeError, KeyError) as error:  # a decoding error is a ValueError
+            advice = "restore it, or delete it and run main.py on the class again"
+            raise ValueError(f"{source} is damaged ({error}): {advice}.") from error
+        if card is None:
+            raise ValueError(f"{source} has format {version}, and {FORMAT} is the newest known here: update.")
+        return card
+
+
+def read(folder: Path) -> Card:
+    """Read the model.json of a class folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: damaged, or of a newer version.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run main.py on the class, which writes it after its tests.")
+    return Card.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+
+
+def conformal_rank(count: int, false_alarm_rate: float) -> int:
+    """Return ceil((n + 1)(1 - rate)), 1 .. n + 1, free of rounding: 0.07 means seven hundredths.
+
+    Raises:
+        ValueError: the rate is not between 0 and 1.
+    """
+    if not 0 < false_alarm_rate < 1:
+        raise ValueError(f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1: give a share, as 0.01.")
+    return math.ceil((count + 1) * (1 - Fraction(repr(float(false_alarm_rate)))))
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """Turn parsed JSON into what a field's annotation says: plain values, lists, tables, these classes, or None.
+
+    Raises:
+        ValueError, TypeError: it is something else; the place is named.
+    """
+    if isinstance(kind, types.UnionType):
+        kinds = [each for each in typing.get_args(kind) if each is not types.NoneType]
+        return None if value is None else _typed(kinds[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        table = _typed(dict[str, Any], value, where)
+        hints = typing.get_type_hints(kind)
+        missing = [name for name in hints if name not in table]
+        if missing:
+            raise ValueError(f"{where or 'the file'} lacks {', '.join(missing)}")
+        return kind(**{name: _typed(hint, table[name], f"{where}.{name}".strip(".")) for name, hint in hints.items()})
+    plain, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    value = float(value) if plain is float and type(value) is int else value
+    if plain is not Any and type(value) is not plain:
+        raise TypeError(f"{where or 'the file'} is {type(value).__name__}, not {plain.__name__}")
+    if plain is list:
+        return [_typed(inner[0], item, where) for item in value]
+    return {key: _typed(inner[1], item, where) for key, item in value.items()} if plain is dict else value

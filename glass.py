@@ -35,6 +35,7 @@ from checkpoint import RunState
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
 from progress import CURVES, Progress
+from selection import AUROCS, BEST, Selection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
 JUDGE_EPOCH = 0  # whose order the images are averaged in for the judge
 ABSENT = float("nan")
-BEST, LAST = "best", "last"
 SAVE_SECONDS = 60
 
 
@@ -85,6 +85,7 @@ class GLASS(nn.Module):
         super().__init__()
         self.device = device
         self.options: dict[str, str | int | float | bool] = {}  # kept with the run state, to tell runs apart
+        self.selection = Selection()  # of the epoch that becomes ckpt_best_<epoch>.pth
 
     def load(
         self,
@@ -193,6 +194,8 @@ class GLASS(nn.Module):
         dataset = getattr(loader, "dataset", None)
         if self.cache == "off" or "backbone" in self.optimizers or not getattr(dataset, "fixed_images", False):
             return None
+        if len(dataset) == 0:
+            return None
         return FeatureBank(name, len(dataset), self.device, self.cache)
 
     @torch.no_grad()
@@ -232,9 +235,14 @@ class GLASS(nn.Module):
     def trainer(self, train_loader: Iterable[dict], test_loader: Iterable[dict], name: str) -> list[float]:
         """Train a class; go on where its class folder says an earlier run stopped.
 
+        Args:
+            train_loader: images to learn from.
+            test_loader: labelled images that epochs are compared on, see selection.Selection; it may be empty.
+            name: "<dataset>_<class>".
+
         Returns:
             [image_auroc, image_ap, pixel_auroc, pixel_ap, pixel_pro, epoch] of the best epoch; AP and PRO are NaN,
-            the final test computes them.
+            the final test computes them, and so are the AUROCs where they did not choose it.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -256,13 +264,16 @@ class GLASS(nn.Module):
                     self._keep_best(state, record, epoch)
                     progress.evaluation(epoch, record, state.best)
                 progress.show(epoch)
+                if self.selection.stops(state.best, epoch, self.eval_epochs):
+                    LOGGER.info("%s: stopped after epoch %d, best is %d.", name, epoch, state.best["epoch"])
+                    break
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self._save(state)
                     saved = time.monotonic()
         finally:
             progress.close()
-        if not state.best:  # --eval_epochs above --meta_epochs
-            self._keep_best(state, {"image_auroc": ABSENT, "pixel_auroc": ABSENT}, state.epoch - 1)
+        if not state.best:  # the last epoch is wanted, or --eval_epochs is above --meta_epochs
+            self._store_best(state, dict.fromkeys(AUROCS, ABSENT), state.epoch - 1)
         state.finished = True
         self._save(state)
         best = state.best
@@ -460,6 +471,7 @@ class GLASS(nn.Module):
         pro: bool = False,
         pictures: Path | None = None,
         bank: FeatureBank | None = None,
+        record: metrics.ImageScores | None = None,
     ) -> dict[str, float]:
         """Compute the metrics of the current weights, streaming.
 
@@ -468,6 +480,7 @@ class GLASS(nn.Module):
             pro: compute the regions' metrics too.
             pictures: folder for one picture an image (image | ground truth | heat map).
             bank: of the test images' features, see scored.
+            record: takes every image's score.
 
         Returns:
             image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
@@ -477,6 +490,8 @@ class GLASS(nn.Module):
             maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
             image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
             pixel_metrics.update(maps, masks)
+            if record is not None:
+                record.update(scores.cpu().numpy(), maps, batch["is_anomaly"])
             if pictures is not None:
                 for image, mask, anomaly_map in zip(batch["image"].numpy(), masks, maps, strict=True):
                     count += 1
@@ -491,11 +506,14 @@ class GLASS(nn.Module):
         keys = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro", "epoch")
         return [result[key] for key in keys]
 
-    def test(self, test_loader: Iterable[dict], name: str, weights: str) -> dict[str, float]:
+    def test(
+        self, test_loader: Iterable[dict], name: str, weights: str, record: metrics.ImageScores | None = None
+    ) -> dict[str, float]:
         """Test stored weights, all metrics, and write a picture of each test image.
 
         Args:
             weights: "best" (pictures under <results>/eval/<name>) or "last" (under <results>/training/<name>).
+            record: takes every image's score.
 
         Returns:
             the values of evaluate, and "epoch", NaN where unknown.
@@ -515,7 +533,7 @@ class GLASS(nn.Module):
         folder = self.results_path / ("eval" if weights == BEST else "training") / name
         for old in folder.glob("[0-9]*.png"):
             old.unlink()
-        result = self.evaluate(test_loader, pro=True, pictures=folder)
+        result = self.evaluate(test_loader, pro=True, pictures=folder, record=record)
         return result | {"epoch": epoch if epoch >= 0 else ABSENT}
 
     # --- weights --------------------------------------------------------------------------------------------
@@ -546,12 +564,13 @@ class GLASS(nn.Module):
             self.aggregator.backbone.load_state_dict(parts["backbone"], strict=False)
 
     def _keep_best(self, state: RunState, record: dict[str, float], epoch: int) -> None:
-        """Keep the weights if their summed AUROCs are the first or strictly greater; while none is defined, always."""
-        aurocs = {key: record[key] for key in ("image_auroc", "pixel_auroc")}
-        before = [state.best[key] for key in aurocs] if state.best else [ABSENT]
-        if not np.isnan(before).all() and np.nansum(list(aurocs.values())) <= np.nansum(before):
-            return
-        state.best = {"epoch": epoch} | aurocs
+        """Keep the weights if an evaluation's figures are better than those before."""
+        if self.selection.better(record, state.best):
+            self._store_best(state, record, epoch)
+
+    def _store_best(self, state: RunState, record: dict[str, float], epoch: int) -> None:
+        """Keep the weights as the best, in place of earlier ones."""
+        state.best = {"epoch": epoch} | {key: record[key] for key in AUROCS}
         path = self.ckpt_dir / f"ckpt_best_{epoch}.pth"
         checkpoint.save_tensors(path, self.weights())
         for old in self.ckpt_dir.glob("ckpt_best*.pth"):

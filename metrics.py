@@ -140,6 +140,26 @@ class ImageMetrics:
         return {"auroc": auroc(normal, defect), "ap": average_precision(normal, defect)}
 
 
+class ImageScores:
+    """The score, the highest map value and the label of each image, in the order they come."""
+
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.map_maxima: list[float] = []
+        self.labels: list[int] = []
+
+    def update(self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike) -> None:
+        """Take scores [B], maps [B, H, W] (NaN where a map says nothing) and labels [B], 0 or 1."""
+        self.scores.extend(np.asarray(scores, np.float64).tolist())
+        self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
+        self.labels.extend(np.asarray(labels).tolist())
+
+    def of(self, label: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and highest map values of the images with a label."""
+        chosen = np.asarray(self.labels, dtype=np.int64) == label
+        return np.asarray(self.scores)[chosen], np.asarray(self.map_maxima)[chosen]
+
+
 class PixelMetrics:
     """Pixel AUROC and AP, the release's PRO, and the standard AUPRO.
 
@@ -223,6 +243,22 @@ def average_precision(normal: Ranking, defect: Ranking) -> float:
     hits = defect.reaching(levels)
     precision = hits / (hits + normal.reaching(levels))
     return float(-np.diff(hits, append=0) @ precision / defect.total)
+
+
+def f1_max(normal: np.ndarray, defect: np.ndarray) -> tuple[float, float]:
+    """Return the threshold of the highest F1 and that F1; NaN where either kind of score is missing.
+
+    What is above the threshold is called a defect. It lies half-way between the lowest score that is to be above it
+    and the next lower one, or 0.
+    """
+    if not (len(normal) and len(defect)):
+        return ABSENT, ABSENT
+    scores = np.concatenate([normal, defect])
+    levels = np.unique(scores)
+    hits, false_alarms = ((each[:, None] >= levels).sum(0) for each in (defect, normal))
+    f1 = 2 * hits / (hits + false_alarms + len(defect))
+    best = int(np.flatnonzero(f1 == f1.max())[-1])  # of equals the highest, which spares false alarms
+    return float(levels[best] + (levels[best - 1] if best else 0)) / 2, float(f1[best])
 
 
 def released_pro(normal: Ranking, normal_area: float, dilated: Ranking, thresholds: np.ndarray) -> float:

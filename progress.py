@@ -55,12 +55,13 @@ class Progress:
         self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, curves.mean(0), strict=True)}
 
     def evaluation(self, epoch: int, record: dict[str, float], best: dict[str, float]) -> None:
-        """Take the AUROCs of an evaluated epoch and the best so far, fractions."""
+        """Take the AUROCs of an evaluated epoch and the best so far, fractions; empty while nothing is best."""
         for tag, key in (("i-auroc", "image_auroc"), ("p-auroc", "pixel_auroc")):
             if np.isfinite(record[key]):
                 self.writer.add_scalar(tag, record[key], epoch)
         self.shown["last"] = _pair(record)
-        self.shown["best"] = f"{_pair(best)} @{int(best['epoch'])}"
+        if best:
+            self.shown["best"] = f"{_pair(best)} @{int(best['epoch'])}"
 
     def show(self, epoch: int) -> None:
         """Refresh the bar; without a terminal, log a line now and then, and one at the end."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage import measure
-from sklearn.metrics import auc, average_precision_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 import metrics
 from metrics import ImageMetrics, PixelMetrics
@@ -266,3 +266,35 @@ def test_shapes_and_labels_must_fit() -> None:
         ImageMetrics().update([0.5, 0.6], [0])
     with pytest.raises(ValueError, match="Labels must"):
         ImageMetrics().update([0.5, 0.6], [0, 2])
+
+
+# --- scores of single images --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_f1_max_is_the_best_of_all_thresholds(ties):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        normal, defect = rng.random(7), rng.random(5) + 0.3
+        if ties:
+            normal, defect = np.round(normal, 1), np.round(defect, 1)
+        threshold, f1 = metrics.f1_max(normal, defect)
+        labels, scores = [0] * 7 + [1] * 5, np.concatenate([normal, defect])
+        at_all = [f1_score(labels, scores > each) for each in [-1, *scores]]
+        assert f1 == pytest.approx(max(at_all)) == pytest.approx(f1_score(labels, scores > threshold))
+
+
+def test_f1_max_needs_both_labels():
+    assert np.isnan(metrics.f1_max(np.empty(0), np.ones(2))).all()
+    assert np.isnan(metrics.f1_max(np.ones(2), np.empty(0))).all()
+
+
+def test_image_scores_keep_each_image_with_its_label():
+    found = metrics.ImageScores()
+    maps = np.zeros((3, 2, 2), np.float32)
+    maps[:, 0, 1], maps[2, 1, 1] = (0.5, 0.25, 0.75), np.nan
+    found.update(np.float32([0.1, 0.2, 0.3]), maps, [0, 1, 0])
+    scores, maxima = found.of(0)
+    np.testing.assert_array_equal(scores, np.float32([0.1, 0.3]))
+    np.testing.assert_array_equal(maxima, [0.5, 0.75])
+    assert len(metrics.ImageScores().of(1)[0]) == 0

@@ -11,6 +11,7 @@ A sample is a dict:
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
 """
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,13 @@ class AnomalyDataset(Dataset):
         if pale:
             advice = "as released only 255 counts as defect; redraw them with 0 and 255"
             LOGGER.warning("%s: %d masks have no pixel of 255, e.g. %s: %s.", self.name, len(pale), pale[0], advice)
+
+    def part(self, positions: Sequence[int], held_out: bool = False) -> "AnomalyDataset":
+        """Return a data set of some of the images; held-out ones are taken as they are, without random transforms."""
+        part = copy.copy(self)
+        part.entries, part.pixels = [self.entries[position] for position in positions], OwnPixels()
+        part.jitter = ImageJitter() if held_out else self.jitter
+        return part
 
     @contextmanager
     def kept_pixels(self, threads: int = 8) -> Iterator[None]:

@@ -13,6 +13,7 @@ import click
 
 import runs
 from bank import PLACES
+from selection import BEST, RULES, Selection
 from utils import PRECISIONS
 
 LOGGER = logging.getLogger(__name__)
@@ -39,6 +40,31 @@ IGNORED = "Accepted for old command lines; has no effect."
     type=click.Choice(["ckpt", "test"]),
     help="ckpt: train, then test; test: only test what is trained.",
 )
+@click.option(
+    "--select",
+    default=BEST,
+    type=click.Choice(RULES),
+    help="Epoch that is kept as the best: by image + pixel AUROC on the test set (best, as released), on a part of it "
+    "that is then not tested (val), or on held-out normal images with synthetic defects (synthetic); or the last.",
+)
+@click.option(
+    "--val_share",
+    default=None,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the test set (val; 0.5 by default) or of the training images (synthetic; 0.1) to choose on.",
+)
+@click.option(
+    "--patience",
+    default=0,
+    type=click.IntRange(0),
+    help="Stop training after this many evaluations without improvement; 0 for never.",
+)
+@click.option(
+    "--false_alarm_rate",
+    default=0.01,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of normal images that may score above the threshold in model.json.",
+)
 @click.option("--log_group", default="group", help=IGNORED)
 @click.option("--log_project", default="project", help=IGNORED)
 @click.option("--run_name", default="test", help=IGNORED)
@@ -54,6 +80,10 @@ def run(
     gpu: tuple[int, ...],
     seed: int,
     test: str,
+    select: str,
+    val_share: float | None,
+    patience: int,
+    false_alarm_rate: float,
     **_: Any,
 ) -> None:
     """Run what the chained commands describe; exit with 0 done, 1 a class failed, 2 wrong input."""
@@ -66,7 +96,17 @@ def run(
     try:
         runs.log_to(results_path)
         models_path = models_path or results_path
-        job = runs.Job(results_path, models_path, list(gpu), seed, parts["net"], parts["dataset"], train=test == "ckpt")
+        job = runs.Job(
+            results_path,
+            models_path,
+            list(gpu),
+            seed,
+            parts["net"],
+            parts["dataset"],
+            train=test == "ckpt",
+            selection=Selection(select, patience, val_share),
+            false_alarm_rate=false_alarm_rate,
+        )
         failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         LOGGER.error("%s", error)
@@ -228,6 +268,12 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
     type=click.IntRange(0, 2),
     default=1,
     help="Keep synthetic defects on the foreground: 0 never, 1 always, 2 by table.",
+)
+@click.option(
+    "--calibration",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0,
+    help="Share of the training images that is not trained on, but sets the threshold; 0: the test's normals do.",
 )
 @click.option(
     "--rand_aug", type=click.IntRange(0, 1), default=1, help="1: change each texture by three random operations."

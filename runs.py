@@ -1,5 +1,6 @@
 """One run: options to data and networks, every class trained and tested, results to files and tables."""
 
+import dataclasses
 import logging
 import os
 import sys
@@ -12,14 +13,19 @@ from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 import backbones
+import card
 import checkpoint
+import describe
 import tables
 import utils
 from checkpoint import RunState
 from datasets.base import AnomalyDataset, DatasetSplit, EpochSampler
+from datasets.heldout import ClassSets, share_out
 from datasets.mvtec import MVTecDataset
 from datasets.visa import VisADataset
-from glass import BEST, GLASS, LAST
+from glass import GLASS
+from metrics import ImageScores
+from selection import BEST, LAST, VAL, Selection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +39,8 @@ READER_NAMES = {  # command line -> readers, where they differ
     "hflip": "h_flip_p",
     "vflip": "v_flip_p",
 }
-NOT_READER = ("subdatasets", "num_workers", "name", "data_path", "aug_path")
+NOT_READER = ("subdatasets", "num_workers", "name", "data_path", "aug_path", "calibration")
+VAL_SPLIT = ("select", "val_share", "seed")  # what decides which test images epochs are chosen on
 NOT_MODEL = ("backbone_names", "layers_to_extract_from", "backbone_weights")
 NOT_TRAINING = (
     "cache",
@@ -70,6 +77,8 @@ class Job:
         net: options of the command `net`.
         data: options of the command `dataset`.
         train: train what is not trained yet; else only test.
+        selection: which epoch's weights are the best, and whether training stops early; the release's by default.
+        false_alarm_rate: of the thresholds.
 
     Raises:
         ValueError, FileNotFoundError: anything that is wrong with the options, before any image is read.
@@ -84,8 +93,11 @@ class Job:
         net: dict[str, Any],
         data: dict[str, Any],
         train: bool = True,
+        selection: Selection | None = None,
+        false_alarm_rate: float = 0.01,
     ) -> None:
         self.results_path, self.models_path, self.seed = results_path, models_path, seed
+        self.selection, self.false_alarm_rate = selection or Selection(), false_alarm_rate
         self.net, self.data, self.train = net, data, train
         self.choices = read_choices(net["backbone_names"], net["layers_to_extract_from"])
         self.device = utils.set_torch_device([index for index in gpu if index >= 0])
@@ -98,16 +110,16 @@ class Job:
         Raises:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
-        sets = {name: self._datasets(name) for name in self.data["subdatasets"]}
+        sets = {name: self._sets(name) for name in self.data["subdatasets"]}
         for choice in self.choices:
-            glass = self._check_networks(choice, next(iter(sets.values()))[-1].imagesize)
+            glass = self._check_networks(choice, next(iter(sets.values())).test.imagesize)
             for classname in sets:
                 self._check_folder(choice, classname, glass)
         failed = False
         for choice in self.choices:
-            for position, (classname, loaders) in enumerate(sets.items()):
+            for position, (classname, class_sets) in enumerate(sets.items()):
                 try:
-                    self._run_class(choice, classname, position, loaders)
+                    self._run_class(choice, classname, position, class_sets)
                 except FloatingPointError as error:
                     LOGGER.error("%s", error)
                     failed = True
@@ -121,7 +133,7 @@ class Job:
         """Judge the hypothesis of every class from its images and write it down, without training."""
         glass = GLASS(self.device)
         for classname in self.data["subdatasets"]:
-            train_set, _ = self._datasets(classname)
+            train_set = self._datasets(classname)[0]
             name = self._name(classname)
             glass.set_model_dir(self._models(self.results_path, self.choices[0]), name, self.results_path)
             glass.judge(self._train_loader(train_set, name, self.seed), name)
@@ -130,26 +142,72 @@ class Job:
 
     # --- one class ------------------------------------------------------------------------------------------
 
-    def _run_class(self, choice: Choice, classname: str, position: int, sets: tuple[AnomalyDataset, ...]) -> None:
+    def _run_class(self, choice: Choice, classname: str, position: int, sets: ClassSets) -> None:
         """Train a class unless that is done, test its best and its last weights, and write the results."""
-        *train_set, test_set = sets
         name = self._name(classname)
         seed = self.seed if choice.seed is None else choice.seed
-        glass = self._network(choice, test_set.imagesize, seed)
+        glass = self._network(choice, sets.test.imagesize, seed)
         folder = self._models(self.models_path, choice)
         glass.set_model_dir(folder, name, self.results_path)
-        test_loader = self._test_loader(test_set, name)
-        if train_set and not _is_done(folder / name):
-            train_set[0].grid = glass.grid
-            utils.fix_seeds(seed)
-            glass.options = self._training_options(choice)
-            with train_set[0].kept_pixels():
-                glass.trainer(self._train_loader(train_set[0], name, seed), test_loader, name)
-        best = glass.test(test_loader, name, BEST)
+        trained = sets.train is not None and not _is_done(folder / name)
+        if trained:
+            self._train_class(choice, glass, sets, seed)
+        test_loader, tested = self._test_loader(sets.test, name), ImageScores()
+        best = glass.test(test_loader, name, BEST, tested)
+        described = self._describe(choice, glass, sets, tested, trained)
         last = glass.test(test_loader, name, LAST) if (folder / name / checkpoint.LATEST).is_file() else {}
+        self._write_result(choice, name, position, best, last, described.checkpoint.select)
+
+    def _train_class(self, choice: Choice, glass: GLASS, sets: ClassSets, seed: int) -> None:
+        name = sets.test.name
+        sets.train.grid = sets.choosing.grid = glass.grid
+        utils.fix_seeds(seed)
+        glass.options = self._training_options(choice)
+        glass.selection = dataclasses.replace(self.selection, rule=sets.rule, wanted_share=None)
+        with sets.train.kept_pixels():
+            glass.trainer(self._train_loader(sets.train, name, seed), self._test_loader(sets.choosing, name), name)
+
+    def _describe(self, choice: Choice, glass: GLASS, sets: ClassSets, tested: ImageScores, trained: bool) -> card.Card:
+        """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
+        known = None if trained else describe.known_card(glass.ckpt_dir)
+        if known is None:
+            described = self._new_card(choice, glass, sets, tested, trained)
+        else:
+            described = describe.with_rate(known, self.false_alarm_rate)
+        ours = self.train or (known is None and self.models_path == self.results_path)
+        if ours and described != known:
+            checkpoint.atomic_write(glass.ckpt_dir / card.FILE, described.to_json().encode())
+        describe.say_verdicts(sets.test.name, described.threshold, tested)
+        return described
+
+    def _new_card(self, choice: Choice, glass: GLASS, sets: ClassSets, tested: ImageScores, trained: bool) -> card.Card:
+        """Score the calibration images with the best weights, which are loaded, and describe the class."""
+        calibrated = None
+        if sets.calibration is not None:
+            calibrated = ImageScores()
+            glass.evaluate(self._test_loader(sets.calibration, sets.test.name), record=calibrated)
+        select = sets.rule if trained else RunState.load(glass.ckpt_dir).options.get("select", BEST)
+        weights, kept = self._weights(choice), self._models(self.models_path, choice) / BACKBONE_FILE
+        backbone = card.Backbone(
+            choice.name,
+            choice.layers,
+            weights if weights in (backbones.IMAGENET, backbones.RANDOM) else "file",
+            backbones.fingerprint(self.backbone_state),
+            f"../{BACKBONE_FILE}" if kept.is_file() else None,
+            self.net["train_backbone"],
+        )
+        scores = describe.Scores(tested, calibrated)
+        origin = describe.origin(describe.TRAINING if trained else describe.TEST, self.seed, str(self.device))
+        return describe.new_card(glass, sets, scores, select, self.false_alarm_rate, backbone, self.net, origin)
+
+    def _write_result(
+        self, choice: Choice, name: str, position: int, best: dict[str, float], last: dict[str, float], select: str
+    ) -> None:
+        """Write a class's result file and, from all of them, results.csv."""
         epochs = {"best_epoch": best["epoch"], "last_epoch": last.get("epoch", tables.ABSENT)}
+        place = (name, choice.name, choice.index, position)
         settings = self._training_options(choice)
-        result = tables.Result(name, choice.name, choice.index, position, best, last=last, settings=settings, **epochs)
+        result = tables.Result(*place, best, last=last, select=select, settings=settings, **epochs)
         path = tables.result_path(self.results_path, choice.index, name)
         checkpoint.atomic_write(path, tables.to_json(result).encode())
         csv = tables.to_csv(tables.collect(self.results_path))
@@ -184,7 +242,7 @@ class Job:
         return glass
 
     def _check_folder(self, choice: Choice, classname: str, glass: GLASS) -> None:
-        """Make sure that what a class folder holds can be tested, or trained on without mixing options."""
+        """Make sure that what a class folder holds can be read and tested, or trained on without mixing options."""
         folder = self._models(self.models_path, choice) / self._name(classname)
         best = checkpoint.best_checkpoint(folder)
         if not self.train and best is None:
@@ -194,8 +252,13 @@ class Job:
         changed = [f"{key} {found[key]}, now {wanted.get(key)}" for key in found if found[key] != wanted.get(key)]
         if self.train and changed:
             raise ValueError(f"{folder} was trained with {'; '.join(changed)}: give another --results_path.")
+        if not self.train and found.get("select") == VAL and any(found[key] != wanted[key] for key in VAL_SPLIT):
+            given = ", ".join(f"{key} {found[key]}" for key in VAL_SPLIT)
+            LOGGER.warning("%s: epochs were chosen on a part of the test set (%s): give these options to leave it out.",
+                           folder, given)  # fmt: skip
         if best is not None:
             glass.load_weights(best[0])
+            describe.known_card(folder)
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -213,6 +276,12 @@ class Job:
         for each in sets:
             each.check(os.cpu_count() or 1)
         return sets
+
+    def _sets(self, classname: str) -> ClassSets:
+        """Make the sets of a class, and decide which images are held out of training."""
+        *train, test = self._datasets(classname)
+        share = self.data["calibration"]
+        return share_out(train[0] if train else None, test, self.selection, share, self.seed)
 
     def _train_loader(self, train_set: AnomalyDataset, name: str, seed: int) -> DataLoader:
         sampler = EpochSampler(len(train_set), self.data["batch_size"], seed, name)
@@ -246,6 +315,8 @@ class Job:
         """Return what a trained model depends on, as plain values."""
         options = {key: value for key, value in {**self.net, **self.data}.items() if key not in NOT_TRAINING}
         options |= {"backbone": choice.name, "layers_to_extract_from": ",".join(choice.layers)}
+        options |= {"select": self.selection.rule, "val_share": self.selection.share}
+        options |= {"patience": self.selection.patience}
         return options | {"seed": self.seed if choice.seed is None else f"{self.seed}, training {choice.seed}"}
 
     def _cap_workers(self, wanted: int) -> int:

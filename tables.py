@@ -26,9 +26,16 @@ METRICS = {  # key -> heading on screen
 }
 RELEASED = tuple(METRICS)[:5]  # the columns of the release come first, as it names them
 LAST = tuple(f"last_{key}" for key in METRICS)
-HEADER = ("Row Names", *RELEASED, "best_epoch", "pixel_aupro", *LAST, "last_epoch", "backbone")
+HEADER = ("Row Names", *RELEASED, "best_epoch", "pixel_aupro", *LAST, "last_epoch", "backbone", "select")
+TEXTS = ("Row Names", "backbone", "select")
 ABSENT = float("nan")
 RESULT_FILE = "result.json"
+CHOSEN = {  # rule of selection.py -> what the heading says of the best epoch
+    "best": "best epoch on test",
+    "last": "best = last epoch",
+    "val": "best epoch on held-out test part",
+    "synthetic": "best epoch on synthetic",
+}
 NAME_WIDTH = 30  # characters on screen; a line stays within 120
 
 
@@ -45,6 +52,7 @@ class Result:
         best_epoch: counted from 0; NaN where unknown.
         last: the METRICS of the last epoch.
         last_epoch: counted from 0; NaN where unknown.
+        select: the rule that chose the best epoch, a key of CHOSEN.
         settings: whatever else is worth keeping (JSON).
     """
 
@@ -56,6 +64,7 @@ class Result:
     best_epoch: float = ABSENT
     last: dict[str, float] = field(default_factory=dict)
     last_epoch: float = ABSENT
+    select: str = "best"
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,11 +114,13 @@ def collect(results_path: Path) -> list[Result]:
 
 
 def mean(results: Sequence[Result], name: str = "Mean") -> Result:
-    """Average results, leaving out what is absent; NaN where all is."""
+    """Average results, leaving out what is absent; NaN where all is. Different rules of selection become ""."""
     rows = [result.values() for result in results]
     average = {key: _mean(row[key] for row in rows) for key in Result("").values()}
     last = {key: average[f"last_{key}"] for key in METRICS}
-    return Result(name, best=average, best_epoch=average["best_epoch"], last=last, last_epoch=average["last_epoch"])
+    rules = {result.select for result in results}
+    epochs = {key: average[key] for key in ("best_epoch", "last_epoch")}
+    return Result(name, best=average, last=last, select=rules.pop() if len(rules) == 1 else "", **epochs)
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -119,7 +130,8 @@ def to_csv(results: Sequence[Result]) -> str:
     writer.writeheader()
     for result in (*results, mean(results)):
         numbers = {key: _cell(key, value) for key, value in result.values().items()}
-        writer.writerow({"Row Names": result.name, "backbone": result.backbone} | numbers)
+        texts = {"Row Names": result.name, "backbone": result.backbone, "select": result.select}
+        writer.writerow(texts | numbers)
     return text.getvalue()
 
 
@@ -152,7 +164,9 @@ def to_text(results: Sequence[Result]) -> str:
 def _table(rows: Sequence[Result]) -> str:
     width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
     heads = " ".join(f"{head:>5}" for head in (*METRICS.values(), "epoch"))
-    top = f"{'':{width}} | {'best epoch (%)':^{len(heads)}} | {'last epoch (%)'}"
+    chosen = {row.select for row in rows}
+    best = CHOSEN.get(chosen.pop(), "best epoch") if len(chosen) == 1 else "best epoch, by various rules"
+    top = f"{'':{width}} | {best + ' (%)':^{len(heads)}} | {'last epoch (%)'}"
     titles = f"{rows[0].backbone[:width]:{width}} | {heads} | {heads}"
     rule = "-" * len(titles)
     return "\n".join([top, titles, rule, *(_line(row, width) for row in rows), rule, _line(mean(rows), width)])
@@ -170,11 +184,13 @@ def _half(metrics: dict[str, float], epoch: float) -> str:
 
 
 def _from_row(row: dict[str, str], order: int, backbones: list[str]) -> Result:
-    numbers = {key: _number(value or None) for key, value in row.items() if key not in ("Row Names", "backbone")}
+    numbers = {key: _number(value or None) for key, value in row.items() if key not in TEXTS}
     last = {key: numbers.get(f"last_{key}") for key in METRICS}
     backbone = row.get("backbone") or ""
     epochs = (numbers.get("best_epoch"), numbers.get("last_epoch"))
-    return Result(row["Row Names"], backbone, backbones.index(backbone), order, numbers, epochs[0], last, epochs[1])
+    select = row.get("select") or "best"  # the release knows no other
+    place = (backbone, backbones.index(backbone), order)
+    return Result(row["Row Names"], *place, numbers, epochs[0], last, epochs[1], select)
 
 
 def _number(value: float | str | None) -> float:

@@ -79,7 +79,7 @@ def test_csv_begins_with_the_columns_of_the_release() -> None:
     header, row, mean = tables.to_csv([result()]).splitlines()
     assert header.startswith("Row Names,image_auroc,image_ap,pixel_auroc,pixel_ap,pixel_pro,best_epoch,pixel_aupro,")
     assert row.startswith("mvtec_tile,0.500000,0.250000,0.750000,0.125000,1.000000,12,0.000000,0.500000,")
-    assert row.endswith(",639,wideresnet50")
+    assert row.endswith(",639,wideresnet50,best")
     assert mean.startswith("Mean,0.500000,")
 
 
@@ -99,6 +99,7 @@ def test_csv_round_trip() -> None:
 @pytest.mark.parametrize("text", [RELEASED, RELEASED.replace(",", ", ")], ids=["plain", "blanks"])
 def test_reads_a_csv_of_the_release(text: str) -> None:
     tile, wood = tables.from_csv(text, Path("x"))
+    assert tile.select == "best"
     assert (tile.name, tile.best["pixel_pro"], tile.best_epoch) == ("mvtec_tile", 0.95, 12)
     assert math.isnan(tile.best["pixel_aupro"]) and math.isnan(wood.last["image_auroc"])
 
@@ -121,6 +122,16 @@ def test_printed_table_fits_120_columns() -> None:
     lines = tables.to_text([result("a_class_with_a_name_" * 5, backbone="b" * 50)]).splitlines()
     assert max(map(len, lines)) <= 120
     assert len({line.index("|") for line in lines if "|" in line}) == 1
+
+
+@pytest.mark.parametrize("rules", [["best"], ["last"], ["val"], ["synthetic"], ["best", "val"]])
+def test_table_and_csv_name_what_chose_the_best_epoch(rules: list[str]) -> None:
+    rows = [result(select=rule) for rule in rules]
+    top = tables.to_text(rows).splitlines()[0]
+    assert (tables.CHOSEN[rules[0]] if len(rules) == 1 else "various rules") in top
+    lines = tables.to_text(rows).splitlines()
+    assert len({tuple(i for i, letter in enumerate(line) if letter == "|") for line in lines if "|" in line}) == 1
+    assert [each.select for each in tables.from_csv(tables.to_csv(rows), Path("x"))] == rules
 
 
 def test_each_backbone_has_its_own_mean() -> None:

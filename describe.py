@@ -1,0 +1,146 @@
+"""A tested class, written down: from a run's networks, images and scores to its model.json (see card.py)."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import card
+import checkpoint
+import images
+import provenance
+from card import Calibration, Card, F1Max, Statistics, Summary, Threshold
+from datasets.base import AnomalyDataset
+from datasets.heldout import ClassSets
+from glass import GLASS
+from metrics import ImageScores, f1_max
+from selection import LAST
+
+LOGGER = logging.getLogger(__name__)
+
+TRAINING, TEST = "training", "test"  # which kind of run described a class
+NETWORK = [item.name for item in dataclasses.fields(card.Network)]
+ADVICE = "for one, hold out normal images (dataset --calibration 0.1) or add them to the test set"
+
+
+def known_card(folder: Path) -> Card | None:
+    """Return the card of a class folder if it describes the best weights that are there, else None.
+
+    Raises:
+        ValueError: the card is damaged, or of a newer version.
+    """
+    if not (folder / card.FILE).is_file():
+        return None
+    known, best = card.read(folder), checkpoint.best_checkpoint(folder)
+    return known if best and known.checkpoint == _checkpoint(*best, known.checkpoint.select) else None
+
+
+def with_rate(known: Card, false_alarm_rate: float) -> Card:
+    """Return a card with the threshold for another false-alarm rate."""
+    return dataclasses.replace(known, threshold=_threshold(known.calibration, false_alarm_rate))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the best weights give: scores of the test images, and of the calibration images if any are held out."""
+
+    tested: ImageScores
+    calibrated: ImageScores | None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What thresholds are set by: held-out normals, else the normal images of the test; None without."""
+        if self.calibrated is None:
+            return Calibration.of(card.TEST_NORMALS, *self.tested.of(0))
+        return Calibration.of(card.HELD_OUT, *self.calibrated.of(0))
+
+
+def new_card(
+    glass: GLASS, sets: ClassSets, scores: Scores, select: str, rate: float, backbone: card.Backbone,
+    options: Mapping[str, Any], origin: card.Provenance,
+) -> Card:  # fmt: skip
+    """Describe the best weights of a class folder.
+
+    Args:
+        glass: the networks, their class folder chosen.
+        sets: the images of the class.
+        scores: by these weights.
+        select: the rule that chose them.
+        rate: wanted false-alarm rate.
+        backbone, origin: parts of the card.
+        options: those of the command `net`.
+    """
+    (normal, _), (defect, _), calibration = scores.tested.of(0), scores.tested.of(1), scores.calibration
+    calibrating, trained = calibration.scores if calibration else [], origin.made_by == TRAINING
+    return Card(
+        name=sets.test.name,
+        checkpoint=_checkpoint(*checkpoint.best_checkpoint(glass.ckpt_dir), select),
+        backbone=backbone,
+        network=_network(sets.test, options),
+        geometry=_geometry(sets.test.geometry),
+        normalisation=card.Normalisation(_listed(images.IMAGENET_MEAN), _listed(images.IMAGENET_STD)),
+        hypothesis=("hypersphere" if glass.hypersphere else "manifold") if trained else None,
+        threshold=_threshold(calibration, rate),
+        f1_max=_f1_max(normal, defect),
+        statistics=Statistics(Summary.of(calibrating), Summary.of(normal), Summary.of(defect)),
+        images=_images(sets, len(calibrating), trained),
+        provenance=origin,
+        calibration=calibration,
+    )
+
+
+def origin(made_by: str, seed: int, device: str) -> card.Provenance:
+    """Return what is known about this run."""
+    versions, git = provenance.versions(), provenance.git_state()
+    return card.Provenance(made_by, provenance.date(), provenance.command(), seed, device, versions, git)
+
+
+def say_verdicts(name: str, threshold: Threshold | None, tested: ImageScores) -> None:
+    """Log the threshold, and how many test images are above it."""
+    if threshold is None:
+        LOGGER.info("%s: no threshold, as no normal image was left to calibrate it: %s.", name, ADVICE)
+        return
+    kinds = []
+    for label, kind in ((0, "normal"), (1, "defective")):
+        scores, _ = tested.of(label)
+        kinds += [f"{(scores > threshold.score).sum()} of {len(scores)} {kind}"] if len(scores) else []
+    above = f"; above it: {' and '.join(kinds)} test images" if kinds else ""
+    LOGGER.info("%s: %s%s.", name, threshold, above)
+
+
+def _threshold(calibration: Calibration | None, rate: float) -> Threshold | None:
+    return None if calibration is None else calibration.threshold(rate)
+
+
+def _checkpoint(path: Path, epoch: int, select: str) -> card.Checkpoint:
+    return card.Checkpoint(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), epoch, select)
+
+
+def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
+    score, f1 = f1_max(normal, defect)
+    return None if np.isnan(f1) else F1Max(score, f1, len(normal), len(defect))
+
+
+def _images(sets: ClassSets, calibration: int, trained: bool) -> card.Images:
+    if not trained:
+        return card.Images(None, calibration, None, len(sets.test))
+    return card.Images(len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test))
+
+
+def _geometry(geometry: images.Geometry) -> dict[str, Any]:
+    resize = geometry.resize if isinstance(geometry.resize, int) else list(geometry.resize)
+    return {"resize": resize, "imagesize": list(geometry.imagesize), "mode": "crop"}
+
+
+def _network(test: AnomalyDataset, options: Mapping[str, Any]) -> card.Network:
+    values = {name: options[name] for name in NETWORK if name in options}
+    return card.Network(input_shape=list(test.imagesize), **values)
+
+
+def _listed(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values.ravel()]  # float32 0.485 is 0.48500001430511475

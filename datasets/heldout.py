@@ -155,10 +155,14 @@ def _say_last(test: AnomalyDataset, patience: int) -> None:
     Raises:
         ValueError: there is a patience, which then has nothing to go by.
     """
-    reason = f"{test.name}: its {len(test)} test images cannot rank epochs, which takes defects, and normals or masks"
+    reason = f"{test.name}: no test images"
+    if len(test):
+        reason = (
+            f"{test.name}: its {len(test)} test images cannot rank epochs, which takes defects, and normals or masks"
+        )
     if patience:
         raise ValueError(f"{reason}: leave --patience, or give --select synthetic.")
-    LOGGER.info("%s: the last epoch is kept.", reason)
+    LOGGER.info("%s: it trains to the last epoch, which is kept as the best.", reason)
 
 
 def _choose(positions: Sequence[int], share: float, key: tuple[int | str, ...], least: int = 0) -> list[int]:

@@ -121,7 +121,7 @@ def test_calibration_images_get_no_defects(folder: Path) -> None:
 def test_without_a_ranking_the_last_epoch_is_kept(folder: Path, positions: list[int]) -> None:
     test = nut(folder, TEST).part(positions)
     assert share_out(nut(folder), test, Selection(), 0, 0).rule == LAST
-    with pytest.raises(ValueError, match="cannot rank epochs.*leave --patience"):
+    with pytest.raises(ValueError, match="(no|its 3) test images.*leave --patience"):
         share_out(nut(folder), test, Selection(patience=2), 0, 0)
 
 

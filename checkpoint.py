@@ -1,16 +1,16 @@
-"""Files that are never half-written, and the state a run continues from.
+"""Files of tensors, and the state a run continues from.
 
 ckpt.pth and ckpt_best_<epoch>.pth hold exactly the release's keys, so that weights travel both ways. What only
 a continued run needs is one RunState in a file of its own beside them.
 """
 
 import io
-import os
 import pickle
 import re
-import tempfile
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from files import atomic_write
+
 LATEST = "ckpt.pth"
 STATE = "state.pth"
 PARTS = ("discriminator", "pre_projection", "backbone")
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that its name only ever stands for the whole content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+SAVE_SECONDS = 60  # between two saves
+SAVE_SHARE = 0.02  # of the time that saving may take, at most
+# What reading a damaged file raises, by where the damage is.
+UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
+    AttributeError, NotImplementedError, AssertionError,
+)  # fmt: skip
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -56,12 +49,27 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} is damaged or holds more than tensors: restore it or train again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}.")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Check what torch.load does not: that an archive's bytes are those that were written, and not packed.
+
+    Raises:
+        BadZipFile: they are not.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise zipfile.BadZipFile("packed: torch.save never does that, and it may unpack to any size")
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("damaged")
 
 
 def best_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -113,24 +121,32 @@ def load_fitting(network: nn.Module, state: Mapping[str, torch.Tensor], source: 
 
 @dataclass
 class RunState:
-    """Everything that a class in training needs to go on, apart from its options.
+    """Everything that a class in training needs to go on.
 
     Attributes:
-        epoch: the epoch that comes next, counted from 0.
+        epoch: the epoch that comes next or is under way, counted from 0.
+        position: training steps done in it; with all of them done, its evaluation comes next.
         iteration: training steps done over the whole run.
         finished: the last epoch is done.
         best: {"epoch", "image_auroc", "pixel_auroc"} of the best evaluation; empty before the first.
         seconds: time spent in training so far.
+        center: of the epoch under way, [h·w, C]; None before its first step.
+        hypersphere: the hypothesis; None in states of earlier versions.
+        cached: whether the training images' features are kept, which decides the center's last bits; None as above.
         weights: latest weights, by network.
         optimizers: optimiser states, by network.
         options: what the run was started with, as plain values.
     """
 
     epoch: int = 0
+    position: int = 0
     iteration: int = 0
     finished: bool = False
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    center: torch.Tensor | None = None
+    hypersphere: bool | None = None
+    cached: bool | None = None
     weights: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -144,11 +160,101 @@ class RunState:
         """Read the state of a class folder; a new one where there is none.
 
         Raises:
-            ValueError: damaged, or written by another version.
+            ValueError: damaged, or written by a later version.
         """
-        if not (folder / STATE).is_file():
+        path = folder / STATE
+        if not path.is_file():
             return cls()
-        content = load_tensors(folder / STATE)
-        if set(content) != {item.name for item in fields(cls)}:
-            raise ValueError(f"{folder / STATE} was written by another version: remove the folder to train again.")
+        content = load_tensors(path)
+        new = cls()
+        kinds = {item.name: type(getattr(new, item.name)) for item in fields(cls)}
+        if not set(content) <= set(kinds):
+            raise ValueError(f"{path} was written by a later version: use that one, or --fresh to train again.")
+        wrong = [key for key, value in content.items() if not isinstance(value, (kinds[key], *OPTIONAL.get(key, ())))]
+        if wrong:
+            raise ValueError(f"{path} is damaged ({', '.join(wrong)}): restore it, or train again with --fresh.")
         return cls(**content)
+
+
+OPTIONAL = {"center": (torch.Tensor,), "hypersphere": (bool,), "cached": (bool,)}  # types beside None
+
+
+class Saver:
+    """Keeps the state of a class in training: the networks' weights, the optimisers' states, and a RunState.
+
+    Args:
+        folder: of the class.
+        networks: those that are trained.
+        optimizers: theirs, under the same names.
+        options: what the run was started with, as plain values.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        options: dict[str, Any],
+    ) -> None:
+        self.folder, self.networks, self.optimizers, self.options = folder, networks, optimizers, options
+        self.saved, self.cost = time.monotonic(), 0.0
+
+    def check_finite(self, state: RunState) -> None:
+        """Make sure that the weights are numbers.
+
+        Raises:
+            FloatingPointError: they are not.
+        """
+        values = [value for network in self.networks.values() for value in network.parameters()]
+        if not torch.stack([value.isfinite().all() for value in values]).all():
+            before = f"iteration {state.iteration - 1}"
+            raise FloatingPointError(f"{self.folder.name}: weights not finite after {before}: lower --lr.")
+
+    def due(self) -> bool:
+        """Say whether the last save is so long ago that it is time for the next."""
+        return time.monotonic() - self.saved > max(SAVE_SECONDS, self.cost / SAVE_SHARE)
+
+    def save(self, state: RunState) -> None:
+        """Write the latest weights, then the state, which alone says what holds.
+
+        Raises:
+            FloatingPointError: weights are not finite; nothing is written.
+        """
+        started = time.monotonic()
+        state.weights = {part: network.state_dict() for part, network in self.networks.items()}
+        state.optimizers = {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()}
+        state.options = self.options
+        self.check_finite(state)
+        state.seconds += started - self.saved
+        save_tensors(self.folder / LATEST, state.weights)
+        state.save(self.folder)
+        self.saved, self.cost = started, time.monotonic() - started
+
+    @contextmanager
+    def saved_on_exit(self, state: RunState) -> Iterator[None]:
+        """Save when the program is ended within the block, which changes nothing that is saved."""
+        try:
+            yield
+        except SystemExit:
+            self.save(state)
+            raise
+
+    def restore(self, state: RunState) -> None:
+        """Take up the weights and optimisers of a state, if it has any.
+
+        Raises:
+            ValueError: it belongs to other networks.
+        """
+        if not state.weights:
+            return
+        path = self.folder / STATE
+        for part, network in self.networks.items():
+            load_fitting(network, state.weights.get(part, {}), f"{path} ({part})")
+        try:
+            for part, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state.optimizers[part])
+                for key, kept in optimizer.state.items():
+                    if any(value.shape not in ((), key.shape) for value in kept.values()):
+                        raise ValueError("of another shape")
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged (optimiser of {part}): train again with --fresh.") from error

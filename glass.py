@@ -16,8 +16,9 @@ Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ import metrics
 import utils
 from ascent import Ascent, truncate
 from bank import FeatureBank
-from checkpoint import RunState
+from checkpoint import RunState, Saver
+from interrupts import Interrupts
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
-from progress import CURVES, Progress
+from progress import Progress
 from selection import AUROCS, BEST, Selection
 
 LOGGER = logging.getLogger(__name__)
@@ -46,7 +48,6 @@ DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
 JUDGE_EPOCH = 0  # whose order the images are averaged in for the judge
 ABSENT = float("nan")
-SAVE_SECONDS = 60
 
 
 def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
@@ -248,58 +249,88 @@ class GLASS(nn.Module):
             FloatingPointError: the loss is not finite.
         """
         self.hypersphere = self.hypothesis(train_loader, name)
+        if self.cache in ("auto", "device"):
+            try:
+                return self._train(train_loader, test_loader, name)
+            except torch.OutOfMemoryError:
+                LOGGER.warning("%s: out of device memory; once more from the last saved state, --cache host.", name)
+            torch.cuda.empty_cache()  # here, as the exception above held the frames, and they the tensors
+            self.cache = "host"
+        return self._train(train_loader, test_loader, name)
+
+    def _train(self, train_loader: Iterable[dict], test_loader: Iterable[dict], name: str) -> list[float]:
+        """Train a class from the state that its folder holds; the same as trainer, once."""
         state = RunState.load(self.ckpt_dir)
-        self._restore(state)
-        bank, test_bank = self._fill_bank(train_loader, name), self._open_bank(test_loader, f"{name}, test images")
-        saved = time.monotonic()
-        started = saved - state.seconds
+        saver = Saver(self.ckpt_dir, self.trained(), self.optimizers, self.options)
+        saver.restore(state)
+        bank = self._fill_bank(train_loader, name) if state.cached is not False else None
+        test_bank = self._open_bank(test_loader, f"{name}, test images")
+        self._begin(state, saver, bank is not None, name)
         steps = _steps(train_loader, self.limit)
-        progress = Progress(name, self.meta_epochs, steps, (state.epoch, state.iteration), self.ckpt_dir / "tb")
-        try:
-            for epoch in range(state.epoch, self.meta_epochs):
-                state.iteration += self._train_epoch(train_loader, name, epoch, progress, bank)
-                state.epoch, state.seconds = epoch + 1, time.monotonic() - started
-                if state.epoch % self.eval_epochs == 0:
-                    record = self.evaluate(test_loader, bank=test_bank)
-                    self._keep_best(state, record, epoch)
-                    progress.evaluation(epoch, record, state.best)
-                progress.show(epoch)
-                if self.selection.stops(state.best, epoch, self.eval_epochs):
-                    LOGGER.info("%s: stopped after epoch %d, best is %d.", name, epoch, state.best["epoch"])
+        progress = Progress(name, self.meta_epochs, steps, state.iteration, self.ckpt_dir / "tb")
+        with closing(progress), Interrupts(hold=True) as interrupts:
+            while state.epoch < self.meta_epochs:
+                self._train_epoch(train_loader, name, state, saver, interrupts, progress, bank)
+                if (state.epoch + 1) % self.eval_epochs == 0:
+                    with saver.saved_on_exit(state), interrupts.released():
+                        record = self.evaluate(test_loader, bank=test_bank)
+                    self._keep_best(state, record, state.epoch)
+                    progress.evaluation(state.epoch, record, state.best)
+                progress.show(state.epoch)
+                state.epoch, state.position, state.center = state.epoch + 1, 0, None
+                if self.selection.stops(state.best, state.epoch - 1, self.eval_epochs):
+                    LOGGER.info("%s: stopped after epoch %d, best is %d.", name, state.epoch - 1, state.best["epoch"])
                     break
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    self._save(state)
-                    saved = time.monotonic()
-        finally:
-            progress.close()
-        if not state.best:  # the last epoch is wanted, or --eval_epochs is above --meta_epochs
-            self._store_best(state, dict.fromkeys(AUROCS, ABSENT), state.epoch - 1)
-        state.finished = True
-        self._save(state)
+            if not state.best:  # the last epoch is wanted, or --eval_epochs is above --meta_epochs
+                self._store_best(state, dict.fromkeys(AUROCS, ABSENT), state.epoch - 1)
+            state.finished = True
+            saver.save(state)
+            interrupts.leave()
         best = state.best
         return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
 
+    def _begin(self, state: RunState, saver: Saver, cached: bool, name: str) -> None:
+        """Note what a new run stands on, before anything that would look like a finished one; hold a continued to it.
+
+        Raises:
+            ValueError: a continued run stands on something else.
+        """
+        if not state.weights:
+            state.hypersphere, state.cached = self.hypersphere, cached
+            saver.save(state)
+        elif state.hypersphere not in (self.hypersphere, None):
+            raise ValueError(f"{name} began under the other hypothesis: give another --results_path, or --fresh.")
+        elif state.cached not in (cached, None):
+            LOGGER.warning("%s: began with features kept, for which there is no room: last digits may differ.", name)
+
     def _train_epoch(
-        self, train_loader: Iterable[dict], name: str, epoch: int, progress: Progress, bank: FeatureBank | None
-    ) -> int:
-        """Train one epoch: the center, then then a step per batch up to the limit. Return the steps."""
-        center = self.center(train_loader, epoch, bank)
+        self,
+        train_loader: Iterable[dict],
+        name: str,
+        state: RunState,
+        saver: Saver,
+        interrupts: Interrupts,
+        progress: Progress,
+        bank: FeatureBank | None,
+    ) -> None:
+        """Train the rest of an epoch: the center, then a step per batch up to the limit; save now and then."""
+        if state.center is None:
+            state.center = self.center(train_loader, state.epoch, bank)
+        state.center = state.center.to(self.device)
         self._set_training(True)
-        _set_epoch(train_loader, epoch, "train")
-        curves, seen = [], 0
-        for position, batch in enumerate(train_loader):
-            seed = utils.derive_seed(self.seed, name, epoch, position, "noise")
+        steps = _steps(train_loader, self.limit)
+        for batch in _batches(train_loader, state.epoch, state.position, steps):
+            seed = utils.derive_seed(self.seed, name, state.epoch, state.position, "noise")
             generator = torch.Generator(self.device).manual_seed(seed)
-            curves.append(self.train_step(batch, center, generator, bank))
-            progress.step()
-            seen += len(batch["aug"])
-            if seen > self.limit:
-                break
-        values = torch.stack(curves).cpu().numpy()  # the only wait for the device in an epoch
-        if not np.isfinite(values[:, CURVES.index("loss")]).all():
-            raise FloatingPointError(f"{name}: loss not finite in epoch {epoch}: lower --lr, or look at the images.")
-        progress.epoch(epoch, values)
-        return len(curves)
+            progress.step(self.train_step(batch, state.center, generator, bank), batch.get("image_path", []))
+            state.position, state.iteration = state.position + 1, state.iteration + 1
+            if interrupts.signum or saver.due():
+                progress.take()
+                saver.save(state)
+                interrupts.leave()
+        progress.take()  # the only wait for the device in an epoch
+        saver.check_finite(state)
+        progress.epoch(state.epoch)
 
     def train_step(
         self, batch: dict, center: torch.Tensor, generator: torch.Generator, bank: FeatureBank | None = None
@@ -528,7 +559,8 @@ class GLASS(nn.Module):
                 raise FileNotFoundError(f"{self.ckpt_dir} holds no ckpt_best_<epoch>.pth: train first (--test ckpt).")
             path, epoch = found
         else:
-            path, epoch = self.ckpt_dir / checkpoint.LATEST, RunState.load(self.ckpt_dir).epoch - 1
+            state = RunState.load(self.ckpt_dir)
+            path, epoch = self.ckpt_dir / checkpoint.LATEST, state.epoch - 1 if state.finished else -1
         self.load_weights(path)
         folder = self.results_path / ("eval" if weights == BEST else "training") / name
         for old in folder.glob("[0-9]*.png"):
@@ -538,12 +570,15 @@ class GLASS(nn.Module):
 
     # --- weights --------------------------------------------------------------------------------------------
 
-    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the trained networks' state dicts under the release's keys, and the backbone's where it is trained."""
+    def trained(self) -> dict[str, nn.Module]:
+        """Return the networks that are trained, under the release's keys; the backbone's is ours."""
         networks = {"discriminator": self.discriminator, "pre_projection": self.pre_projection}
-        if "backbone" in self.optimizers:
-            networks["backbone"] = self.aggregator.backbone
-        return {part: network.state_dict() for part, network in networks.items() if part in self.optimizers}
+        networks["backbone"] = self.aggregator.backbone
+        return {part: network for part, network in networks.items() if part in self.optimizers}
+
+    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the state dicts of the networks that are trained."""
+        return {part: network.state_dict() for part, network in self.trained().items()}
 
     def load_weights(self, path: Path) -> None:
         """Load a checkpoint of ours or of the authors', or a whole model's state dict.
@@ -552,14 +587,12 @@ class GLASS(nn.Module):
             FileNotFoundError: there is none.
             ValueError: it is damaged, foreign, or made with other options.
         """
-        self._load_parts(checkpoint.split_state(checkpoint.load_tensors(path), path), path)
-
-    def _load_parts(self, parts: dict[str, dict[str, torch.Tensor]], source: Path) -> None:
+        parts = checkpoint.split_state(checkpoint.load_tensors(path), path)
         networks = {"discriminator": self.discriminator, "pre_projection": self.pre_projection}
         for part, network in networks.items():
             if part not in parts and next(network.parameters(), None) is not None:
-                raise ValueError(f"{source} has no {part}: it was trained with --pre_proj 0.")
-            checkpoint.load_fitting(network, parts.get(part, {}), f"{source} ({part})")
+                raise ValueError(f"{path} has no {part}: it was trained with --pre_proj 0.")
+            checkpoint.load_fitting(network, parts.get(part, {}), f"{path} ({part})")
         if "backbone" in parts:
             self.aggregator.backbone.load_state_dict(parts["backbone"], strict=False)
 
@@ -577,27 +610,22 @@ class GLASS(nn.Module):
             if old != path:
                 old.unlink()
 
-    def _save(self, state: RunState) -> None:
-        """Save the latest weights, and with them everything needed to go on."""
-        state.weights, state.options = self.weights(), self.options
-        state.optimizers = {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()}
-        state.save(self.ckpt_dir)
-        checkpoint.save_tensors(self.ckpt_dir / checkpoint.LATEST, state.weights)
 
-    def _restore(self, state: RunState) -> None:
-        """Take up the weights and optimisers of a state, if it has any."""
-        if not state.weights:
-            return
-        self._load_parts(state.weights, self.ckpt_dir / checkpoint.STATE)
-        for part, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state.optimizers[part])
-
-
-def _set_epoch(loader: Iterable[dict], epoch: int, purpose: str) -> None:
-    """Tell a loader's batch sampler which order to draw, if it is one of ours; other loaders choose their own."""
+def _set_epoch(loader: Iterable[dict], epoch: int, purpose: str, start: int = 0) -> bool:
+    """Tell a loader's batch sampler what to draw; return False where it is none of ours, and chooses for itself."""
     sampler = getattr(loader, "batch_sampler", None)
     if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(epoch, purpose)
+        sampler.set_epoch(epoch, purpose, start)
+        return True
+    return False
+
+
+def _batches(loader: Iterable[dict], epoch: int, start: int, stop: int) -> Iterator[dict]:
+    """Yield the training batches of an epoch from `start` on, before `stop`; earlier ones are not even made."""
+    if start == stop:
+        return iter(())
+    skipped = start if _set_epoch(loader, epoch, "train", start) else 0
+    return islice(loader, start - skipped, stop - skipped)
 
 
 def _steps(loader: Iterable[dict], limit: int) -> int:

@@ -13,8 +13,9 @@ import click
 
 import runs
 from bank import PLACES
+from interrupts import Interrupts
 from selection import BEST, RULES, Selection
-from utils import PRECISIONS
+from utils import PRECISIONS, set_deterministic
 
 LOGGER = logging.getLogger(__name__)
 IGNORED = "Accepted for old command lines; has no effect."
@@ -65,6 +66,10 @@ IGNORED = "Accepted for old command lines; has no effect."
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of normal images that may score above the threshold in model.json.",
 )
+@click.option(
+    "--fresh", is_flag=True, help="Train anew what is trained already; earlier runs are kept in models/backbone_0/old."
+)
+@click.option("--deterministic", is_flag=True, help="Make CUDA repeat a run's bits, too, at the cost of speed.")
 @click.option("--log_group", default="group", help=IGNORED)
 @click.option("--log_project", default="project", help=IGNORED)
 @click.option("--run_name", default="test", help=IGNORED)
@@ -84,31 +89,43 @@ def run(
     val_share: float | None,
     patience: int,
     false_alarm_rate: float,
+    fresh: bool,
+    deterministic: bool,
     **_: Any,
 ) -> None:
-    """Run what the chained commands describe; exit with 0 done, 1 a class failed, 2 wrong input."""
+    """Run what the chained commands describe.
+
+    Exits with 0: done; 1: a class failed, or another run trains it; 2: wrong input, or nowhere to write to;
+    130 or 143: SIGINT or SIGTERM came, and the same command goes on from there.
+    """
     parts = dict(methods)
     for wanted in ("net", "dataset"):
         if wanted not in parts:
             raise click.UsageError(
                 f"The command '{wanted}' is missing: main.py [options] net [options] dataset [options] ..."
             )
+    if fresh and test == "test":
+        raise click.UsageError("--fresh trains anew, --test test does not train: leave one out.")
     try:
-        runs.log_to(results_path)
-        models_path = models_path or results_path
-        job = runs.Job(
-            results_path,
-            models_path,
-            list(gpu),
-            seed,
-            parts["net"],
-            parts["dataset"],
-            train=test == "ckpt",
-            selection=Selection(select, patience, val_share),
-            false_alarm_rate=false_alarm_rate,
-        )
-        failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
-    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+        with Interrupts():
+            runs.log_to(results_path)
+            if deterministic:
+                set_deterministic()
+            models_path, train = models_path or results_path, test == "ckpt"
+            job = runs.Job(
+                results_path,
+                models_path,
+                list(gpu),
+                seed,
+                parts["net"],
+                parts["dataset"],
+                train,
+                selection=Selection(select, patience, val_share),
+                false_alarm_rate=false_alarm_rate,
+                fresh=fresh,
+            )
+            failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
+    except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
         sys.exit(2)
     sys.exit(1 if failed else 0)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -24,35 +25,61 @@ class Progress:
         name: the class, as shown.
         epochs: epochs in all.
         steps: iterations of an epoch.
-        start: (epoch, iteration) that comes first, counted from 0; not (0, 0) in a continued run.
+        start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
         folder: where TensorBoard's files go.
     """
 
-    def __init__(self, name: str, epochs: int, steps: int, start: tuple[int, int], folder: Path) -> None:
+    def __init__(self, name: str, epochs: int, steps: int, start: int, folder: Path) -> None:
         self.name, self.epochs = name, epochs
-        first_epoch, self.iteration = start
-        self.steps_left, self.steps_done = (epochs - first_epoch) * steps, 0
+        self.steps, self.iteration = steps, start
+        self.steps_left, self.steps_done = epochs * steps - start, 0
         self.shown: dict[str, str] = {}
+        self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
+        self.curves: list[np.ndarray] = []  # of the epoch
         self.started = self.last_line = time.monotonic()
-        done, hidden = first_epoch * steps, not sys.stderr.isatty()
-        self.bar = tqdm(total=epochs * steps, initial=done, desc=name, unit="it", disable=hidden)
-        self.writer = SummaryWriter(str(folder), purge_step=self.iteration or None)
+        hidden = not sys.stderr.isatty()
+        self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden)
+        self.writer = SummaryWriter(str(folder), purge_step=start)  # later points are of a run that was cut off
 
-    def step(self) -> None:
-        """Move on by one iteration."""
+    def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
+        """Move on by one iteration, with its values of CURVES, [6] on any device, and the pictures of its batch."""
+        self.waiting.append((curves, pictures))
         self.bar.update()
         self.steps_done += 1
         self._line(STEP_SECONDS)
 
-    def epoch(self, epoch: int, curves: np.ndarray) -> None:
-        """Take the curves of a finished epoch, [iterations, len(CURVES)]: log each iteration, show their means."""
-        for row in curves:
+    def take(self) -> None:
+        """Bring the values of the latest iterations to the host, all at once, and write them to TensorBoard's file.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the iteration and its pictures are named.
+        """
+        if not self.waiting:
+            return
+        rows = torch.stack([curves for curves, _ in self.waiting]).cpu().numpy()
+        for row, (_, pictures) in zip(rows, self.waiting, strict=True):
+            if not np.isfinite(row[CURVES.index("loss")]):
+                raise FloatingPointError(self._not_finite(pictures))
             for tag, value in zip(CURVES, row, strict=True):
                 if np.isfinite(value):
                     self.writer.add_scalar(tag, value, self.iteration)
             self.iteration += 1
+            self.curves.append(row)
+        self.waiting.clear()
+        self.writer.flush()
+
+    def _not_finite(self, pictures: list[str]) -> str:
+        epoch, position = divmod(self.iteration, self.steps)
+        where = f"iteration {self.iteration} (epoch {epoch}, batch {position}) with {', '.join(pictures)}"
+        return f"{self.name}: loss not finite in {where}: lower --lr, or look at these pictures."
+
+    def epoch(self, epoch: int) -> None:
+        """End an epoch whose values have all been taken: show their means."""
         self.shown["epoch"] = f"{epoch + 1}/{self.epochs}"
-        self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, curves.mean(0), strict=True)}
+        if self.curves:
+            means = np.mean(self.curves, axis=0)
+            self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, means, strict=True)}
+        self.curves = []
 
     def evaluation(self, epoch: int, record: dict[str, float], best: dict[str, float]) -> None:
         """Take the AUROCs of an evaluated epoch and the best so far, fractions; empty while nothing is best."""
@@ -74,7 +101,7 @@ class Progress:
         if not self.bar.disable or now - self.last_line < seconds:
             return
         self.last_line = now
-        pace = (now - self.started) / self.steps_done
+        pace = (now - self.started) / max(self.steps_done, 1)
         left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
         shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
         LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)

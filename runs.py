@@ -1,6 +1,7 @@
 """One run: options to data and networks, every class trained and tested, results to files and tables."""
 
 import dataclasses
+import itertools
 import logging
 import os
 import sys
@@ -9,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 import backbones
 import card
 import checkpoint
+import claims
 import describe
+import files
+import provenance
 import tables
 import utils
 from checkpoint import RunState
@@ -24,6 +29,7 @@ from datasets.heldout import ClassSets, share_out
 from datasets.mvtec import MVTecDataset
 from datasets.visa import VisADataset
 from glass import GLASS
+from interrupts import leave_signals_to_parent
 from metrics import ImageScores
 from selection import BEST, LAST, VAL, Selection
 
@@ -31,6 +37,10 @@ LOGGER = logging.getLogger(__name__)
 
 READERS = {"mvtec": MVTecDataset, "mpdd": MVTecDataset, "wfdd": MVTecDataset, "visa": VisADataset}
 BACKBONE_FILE = "backbone.safetensors"  # weights that cannot be fetched again: random ones, or a user's file
+KEPT_COPIES = 6  # of a class's weights: latest, best, and the state's three; another best before the earlier one goes
+PARTIAL_COPIES = 3  # of them in a file that is being written
+PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
+OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
 READER_NAMES = {  # command line -> readers, where they differ
     "brightness": "brightness_factor",
     "contrast": "contrast_factor",
@@ -79,6 +89,7 @@ class Job:
         train: train what is not trained yet; else only test.
         selection: which epoch's weights are the best, and whether training stops early; the release's by default.
         false_alarm_rate: of the thresholds.
+        fresh: train everything anew; earlier class folders are kept under models/backbone_<i>/old.
 
     Raises:
         ValueError, FileNotFoundError: anything that is wrong with the options, before any image is read.
@@ -95,10 +106,12 @@ class Job:
         train: bool = True,
         selection: Selection | None = None,
         false_alarm_rate: float = 0.01,
+        fresh: bool = False,
     ) -> None:
         self.results_path, self.models_path, self.seed = results_path, models_path, seed
         self.selection, self.false_alarm_rate = selection or Selection(), false_alarm_rate
-        self.net, self.data, self.train = net, data, train
+        self.net, self.data, self.train, self.fresh = net, data, train, fresh
+        self.fingerprints: dict[str, str] = {}  # of the classes' data
         self.choices = read_choices(net["backbone_names"], net["layers_to_extract_from"])
         self.device = utils.set_torch_device([index for index in gpu if index >= 0])
         utils.set_precision(net["precision"])
@@ -113,16 +126,15 @@ class Job:
         sets = {name: self._sets(name) for name in self.data["subdatasets"]}
         for choice in self.choices:
             glass = self._check_networks(choice, next(iter(sets.values())).test.imagesize)
-            for classname in sets:
-                self._check_folder(choice, classname, glass)
+            for classname, class_sets in sets.items():
+                self._check_folder(choice, classname, glass, class_sets)
+            self._check_space(choice, glass, sets)
+        if self.fresh:
+            self._start_over()
         failed = False
         for choice in self.choices:
             for position, (classname, class_sets) in enumerate(sets.items()):
-                try:
-                    self._run_class(choice, classname, position, class_sets)
-                except FloatingPointError as error:
-                    LOGGER.error("%s", error)
-                    failed = True
+                failed |= not self._attempt_class(choice, classname, position, class_sets)
         LOGGER.info("Results:\n%s", tables.to_text(tables.collect(self.results_path)))
         LOGGER.info(
             "Figures are in %s, pictures under %s.", self.results_path / "results.csv", self.results_path / "eval"
@@ -142,6 +154,18 @@ class Job:
 
     # --- one class ------------------------------------------------------------------------------------------
 
+    def _attempt_class(self, choice: Choice, classname: str, position: int, sets: ClassSets) -> bool:
+        """Run a class; where that fails for a reason of its own, say so and return False, so that others go on."""
+        try:
+            self._run_class(choice, classname, position, sets)
+        except (FloatingPointError, claims.Claimed) as error:
+            LOGGER.error("%s", error)
+        except torch.OutOfMemoryError:
+            LOGGER.error("%s: out of device memory: %s.", self._name(classname), OUT_OF_MEMORY)
+        else:
+            return True
+        return False
+
     def _run_class(self, choice: Choice, classname: str, position: int, sets: ClassSets) -> None:
         """Train a class unless that is done, test its best and its last weights, and write the results."""
         name = self._name(classname)
@@ -151,7 +175,8 @@ class Job:
         glass.set_model_dir(folder, name, self.results_path)
         trained = sets.train is not None and not _is_done(folder / name)
         if trained:
-            self._train_class(choice, glass, sets, seed)
+            with claims.claim(folder / name):
+                self._train_class(choice, glass, sets, seed)
         test_loader, tested = self._test_loader(sets.test, name), ImageScores()
         best = glass.test(test_loader, name, BEST, tested)
         described = self._describe(choice, glass, sets, tested, trained)
@@ -159,18 +184,27 @@ class Job:
         self._write_result(choice, name, position, best, last, described.checkpoint.select)
 
     def _train_class(self, choice: Choice, glass: GLASS, sets: ClassSets, seed: int) -> None:
-        name = sets.test.name
+        """Train a class whose folder this process holds, unless another one has done so just before."""
+        folder, name = glass.ckpt_dir, sets.test.name
+        self._check_options(folder, RunState.load(folder), choice, sets)
+        if _is_done(folder):
+            return
+        files.remove_partial(folder)
         sets.train.grid = sets.choosing.grid = glass.grid
         utils.fix_seeds(seed)
-        glass.options = self._training_options(choice)
+        glass.options = self._training_options(choice) | {"data": self._fingerprint(sets)}
         glass.selection = dataclasses.replace(self.selection, rule=sets.rule, wanted_share=None)
-        with sets.train.kept_pixels():
+        origin = {"name": name, "training_seed": seed, "options": {**self.net, **self.data}, **glass.options}
+        with provenance.recorded(folder, origin, utils.device_name(self.device)), sets.train.kept_pixels():
             glass.trainer(self._train_loader(sets.train, name, seed), self._test_loader(sets.choosing, name), name)
 
     def _describe(self, choice: Choice, glass: GLASS, sets: ClassSets, tested: ImageScores, trained: bool) -> card.Card:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
         known = None if trained else describe.known_card(glass.ckpt_dir)
         if known is None:
+            state = RunState.load(glass.ckpt_dir)  # an earlier run may have been cut off after training
+            if sets.train is not None and state.finished:
+                trained, glass.hypersphere = True, bool(state.hypersphere)
             described = self._new_card(choice, glass, sets, tested, trained)
         else:
             described = describe.with_rate(known, self.false_alarm_rate)
@@ -241,17 +275,18 @@ class Job:
             checkpoint.atomic_write(path, save(self.backbone_state, {"origin": f"{choice.name} sha256:{fingerprint}"}))
         return glass
 
-    def _check_folder(self, choice: Choice, classname: str, glass: GLASS) -> None:
+    def _check_folder(self, choice: Choice, classname: str, glass: GLASS, sets: ClassSets) -> None:
         """Make sure that what a class folder holds can be read and tested, or trained on without mixing options."""
         folder = self._models(self.models_path, choice) / self._name(classname)
         best = checkpoint.best_checkpoint(folder)
         if not self.train and best is None:
             raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: train first (--test ckpt).")
-        found = RunState.load(folder).options
-        wanted = self._training_options(choice)
-        changed = [f"{key} {found[key]}, now {wanted.get(key)}" for key in found if found[key] != wanted.get(key)]
-        if self.train and changed:
-            raise ValueError(f"{folder} was trained with {'; '.join(changed)}: give another --results_path.")
+        if self.fresh:
+            return
+        state, wanted = RunState.load(folder), self._training_options(choice)
+        if self.train:
+            self._check_options(folder, state, choice, sets)
+        found = state.options
         if not self.train and found.get("select") == VAL and any(found[key] != wanted[key] for key in VAL_SPLIT):
             given = ", ".join(f"{key} {found[key]}" for key in VAL_SPLIT)
             LOGGER.warning("%s: epochs were chosen on a part of the test set (%s): give these options to leave it out.",
@@ -259,6 +294,43 @@ class Job:
         if best is not None:
             glass.load_weights(best[0])
             describe.known_card(folder)
+
+    def _check_options(self, folder: Path, state: RunState, choice: Choice, sets: ClassSets) -> None:
+        """Make sure that a class was trained with the options of now, and if it goes on, with the same images."""
+        if not state.options:
+            return
+        wanted, found = self._training_options(choice), dict(state.options)
+        data = found.pop("data", None)
+        known = found if state.finished else {**wanted, **found}  # a version of before may lack some
+        pairs = [(key, found.get(key), wanted.get(key)) for key in known]
+        changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+        advice = "give another --results_path, or --fresh to start over"
+        if changed:
+            raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
+        if data is not None and not state.finished and data != self._fingerprint(sets):
+            raise ValueError(f"{folder} began with other images than those of now: restore them, {advice}.")
+
+    def _check_space(self, choice: Choice, glass: GLASS, sets: dict[str, ClassSets]) -> None:
+        """Make sure that what will be written finds room: weights and states, and a picture of each test image."""
+        values = [value for network in glass.trained().values() for value in network.state_dict().values()]
+        size = sum(value.numel() * value.element_size() for value in values)
+        needed = PARTIAL_COPIES * size
+        for classname, each in sets.items():
+            done = not self.train or _is_done(self._models(self.models_path, choice) / self._name(classname))
+            needed += (0 if done and not self.fresh else KEPT_COPIES * size) + 2 * PICTURE_BYTES * len(each.test)
+        free = files.free_bytes(self.results_path)
+        if free < needed:
+            room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"
+            raise ValueError(f"{self.results_path} has {room}: make room, or give another --results_path.")
+
+    def _start_over(self) -> None:
+        """Move the class folders of earlier runs out of the way, each as a whole."""
+        for choice in self.choices:
+            for classname in self.data["subdatasets"]:
+                folder = self._models(self.models_path, choice) / self._name(classname)
+                if folder.is_dir():
+                    with claims.claim(folder):
+                        LOGGER.info("%s: the earlier run is kept in %s.", folder.name, _move_aside(folder))
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -283,6 +355,14 @@ class Job:
         share = self.data["calibration"]
         return share_out(train[0] if train else None, test, self.selection, share, self.seed)
 
+    def _fingerprint(self, sets: ClassSets) -> str:
+        """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
+        if sets.test.name not in self.fingerprints:
+            whole = sorted({path for entry in sets.entries for path in (entry.image, entry.mask) if path is not None})
+            found = provenance.fingerprint(whole, sets.train.textures, self.data["data_path"])
+            self.fingerprints[sets.test.name] = found
+        return self.fingerprints[sets.test.name]
+
     def _train_loader(self, train_set: AnomalyDataset, name: str, seed: int) -> DataLoader:
         sampler = EpochSampler(len(train_set), self.data["batch_size"], seed, name)
         return self._loader(train_set, name, batch_sampler=sampler)
@@ -293,7 +373,12 @@ class Job:
     def _loader(self, dataset: AnomalyDataset, name: str, **batching: Any) -> DataLoader:
         pin = self.device.type == "cuda"
         loader = DataLoader(
-            dataset, num_workers=self.workers, persistent_workers=self.workers > 0, pin_memory=pin, **batching
+            dataset,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=pin,
+            worker_init_fn=leave_signals_to_parent,
+            **batching,
         )
         loader.name = name
         return loader
@@ -354,7 +439,16 @@ def log_to(results_path: Path) -> None:
     screen.setFormatter(logging.Formatter("%(message)s"))
     file = logging.FileHandler(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
     logging.basicConfig(level=logging.INFO, handlers=[screen, file], force=True)
+
+
+def _move_aside(folder: Path) -> Path:
+    """Move a class folder to where no table looks for results, <parent>/old/<name>-<n>; return it."""
+    numbers = itertools.count(1)
+    target = next(path for n in numbers if not (path := folder.parent / "old" / f"{folder.name}-{n}").exists())
+    target.parent.mkdir(exist_ok=True)
+    return folder.rename(target)
 
 
 def _is_done(folder: Path) -> bool:

@@ -5,14 +5,20 @@ follows stands in a table, or is judged here from the spectrum of its mean image
 """
 
 import hashlib
+import io
 import logging
+import os
 import random
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
+
+from files import atomic_write
 
 LOGGER = logging.getLogger(__name__)
 
@@ -67,6 +73,13 @@ def set_torch_device(gpu_ids: list[int]) -> torch.device:
     return torch.device(f"cuda:{gpu_ids[0]}")
 
 
+def device_name(device: torch.device) -> str:
+    """Name a device for people: the GPU's model, or the CPU with its threads."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
 def set_precision(precision: str) -> None:
     """Choose how CUDA multiplies float32 matrices and convolves, for the whole process.
 
@@ -75,6 +88,13 @@ def set_precision(precision: str) -> None:
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def set_deterministic() -> None:
+    """Make CUDA repeat results bit by bit, for the whole process; what cannot is named in a warning when it runs."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def table_flag(name: str, column: str, judge_path: Path | None = None) -> int | None:
@@ -99,13 +119,13 @@ def table_flag(name: str, column: str, judge_path: Path | None = None) -> int | 
 def record_judgement(name: str, flag: int, judge_path: Path) -> None:
     """Write a judged class into judge_path's table; Foreground takes the same value, as in the tables that ship."""
     path = _table_path(name, judge_path)
-    rows = _read_table(path)
-    rows[name] = {"Distribution": flag, "Foreground": flag}
-    table = pd.DataFrame([{"Class": key, **row} for key, row in rows.items()])
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    table.to_excel(partial, index=False)
-    partial.replace(path)
+    with FileLock(path.with_name(f".{path.name}.lock")):  # other runs judge other classes
+        rows = _read_table(path)
+        rows[name] = {"Distribution": flag, "Foreground": flag}
+        content = io.BytesIO()
+        pd.DataFrame([{"Class": key, **row} for key, row in rows.items()]).to_excel(content, index=False)
+        atomic_write(path, content.getvalue())
 
 
 def _table_path(name: str, folder: Path) -> Path:
@@ -115,7 +135,10 @@ def _table_path(name: str, folder: Path) -> Path:
 def _read_table(path: Path) -> dict[str, dict[str, int]]:
     if not path.is_file():
         return {}
-    table = pd.read_excel(path)
+    try:
+        table = pd.read_excel(path)
+    except (ValueError, LookupError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a table: restore it, or delete the file.") from error
     missing = {"Class", "Distribution", "Foreground"} - set(table.columns)
     if missing:
         raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore it, or delete the file.")
@@ -143,9 +166,8 @@ def distribution_judge(image: np.ndarray, name: str, judge_path: Path | None = N
     flag = _is_hypersphere(bright)
     if judge_path is not None:
         for kind, picture in (("avg", image), ("fft", np.uint8(255) * bright.astype(np.uint8))):
-            folder = Path(judge_path) / kind / str(flag)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+            path = Path(judge_path) / kind / str(flag) / f"{name}.png"
+            atomic_write(path, cv2.imencode(".png", picture)[1].tobytes())
     return flag
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.base import AnomalyDataset, Draw
+from datasets.base import AnomalyDataset, Draw, Entry
 from selection import BEST, LAST, SYNTHETIC, VAL, Selection
 from utils import derive_seed
 
@@ -76,6 +76,13 @@ class ClassSets:
     test: AnomalyDataset
     choosing: AnomalyDataset | SyntheticDefects
     calibration: AnomalyDataset | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Return what the readers listed, whatever its use."""
+        choosing = self.choosing.normals if isinstance(self.choosing, SyntheticDefects) else self.choosing
+        parts = (self.train, self.test, choosing, self.calibration)
+        return list(dict.fromkeys(entry for part in parts if part is not None for entry in part.entries))
 
 
 def share_out(

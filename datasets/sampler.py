@@ -33,17 +33,21 @@ class EpochSampler(Sampler[list[Draw]]):
         self.n_images, self.batch_size, self.seed, self.name = n_images, batch_size, seed, name
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int, purpose: str = "train") -> None:
-        """Choose the epoch that is drawn next; samples of the purpose "center" get no synthetic defect."""
+    def set_epoch(self, epoch: int, purpose: str = "train", start: int = 0) -> None:
+        """Choose the epoch that is drawn next, and its first batch; those before it were drawn in an earlier run.
+
+        Samples of the purpose "center" get no synthetic defect.
+        """
         if purpose not in PURPOSES:
             raise ValueError(f"Purpose {purpose!r} of an epoch is none of {', '.join(PURPOSES)}.")
-        self.epoch, self.purpose = epoch, purpose
+        self.epoch, self.purpose, self.start = epoch, purpose, start
 
     def __iter__(self) -> Iterator[list[Draw]]:
         key = (self.seed, self.name, self.epoch, self.purpose)
         order = self._order(self.epoch, self.purpose)
         draws = [Draw(index, derive_seed(*key, k), self.purpose == "train") for k, index in enumerate(order)]
-        return iter([draws[k : k + self.batch_size] for k in range(0, self.n_images, self.batch_size)])
+        first = self.start * self.batch_size
+        return iter([draws[k : k + self.batch_size] for k in range(first, self.n_images, self.batch_size)])
 
     def __len__(self) -> int:
         return -(self.n_images // -self.batch_size)  # rounded up

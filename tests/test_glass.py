@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from small import GRID, SIZE, Samples, loader, small_glass
 
 import checkpoint
-import glass as glass_module
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
 
@@ -166,7 +165,8 @@ def test_without_any_evaluation_the_last_epoch_is_best(tmp_path):
 
 
 def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(glass_module, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     whole = small_glass(tmp_path / "whole", meta_epochs=4)
     whole.trainer(loader(8, True), loader(6, False), "mvtec_small")
     small_glass(tmp_path / "cut", meta_epochs=2).trainer(loader(8, True), loader(6, False), "mvtec_small")
@@ -177,11 +177,11 @@ def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch
 
 
 def test_a_loss_that_is_not_finite_stops_the_class(tmp_path):
-    model = small_glass(tmp_path)
-    with torch.no_grad():
-        model.pre_projection.layers[0].weight.fill_(math.inf)
-    with pytest.raises(FloatingPointError, match="epoch 0"):
-        model.trainer(loader(4, True), loader(4, False), "mvtec_small")
+    model = small_glass(tmp_path, lr=1e30)
+    with pytest.raises(FloatingPointError, match="iteration 1 .*epoch 0, batch 1.* with 004.png, 005.png"):
+        model.trainer(loader(8, True), loader(4, False), "mvtec_small")
+    assert checkpoint.RunState.load(model.ckpt_dir).iteration == 0  # the last good state
+    assert checkpoint.best_checkpoint(model.ckpt_dir) is None
 
 
 def test_a_single_image_is_predicted_and_scored_by_its_raw_maximum():

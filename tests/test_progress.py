@@ -1,5 +1,5 @@
-import numpy as np
 import pytest
+import torch
 
 import progress
 from progress import CURVES, Progress
@@ -15,11 +15,12 @@ def lines(caplog, monkeypatch):
 
 
 def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
-    shown = Progress("mvtec_nut", 2, 3, (0, 0), tmp_path)
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path)
     for epoch in range(2):
         for _ in range(3):
-            shown.step()
-        shown.epoch(epoch, np.full((3, len(CURVES)), 0.5))
+            shown.step(torch.full((len(CURVES),), 0.5), [])
+        shown.take()
+        shown.epoch(epoch)
         record = {"image_auroc": 0.9, "pixel_auroc": float("nan")}
         shown.evaluation(epoch, record, {"epoch": 0, **record})
         shown.show(epoch)

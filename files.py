@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 PARTIAL = ".partial-"  # how names of files begin that are being written
+ABANDONED = 3600.0  # seconds after which nobody writes to such a file any more
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -32,10 +35,17 @@ def atomic_write(path: Path, content: bytes) -> None:
         raise type(error)(f"{path} cannot be written ({error.strerror or error}): {advice}.") from error
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a process that was killed left unfinished in a folder that nobody else writes to."""
+def remove_partial(folder: Path, age: float = ABANDONED) -> None:
+    """Remove what processes that were killed left unfinished in a folder.
+
+    Args:
+        folder: it need not exist.
+        age: seconds since a file was last written to; 0 only where nobody else writes.
+    """
     for path in folder.glob(f"{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def free_bytes(path: Path) -> int:

@@ -27,6 +27,7 @@ from torch import nn
 
 import checkpoint
 import common
+import files
 import images
 import metrics
 import utils
@@ -563,8 +564,9 @@ class GLASS(nn.Module):
             path, epoch = self.ckpt_dir / checkpoint.LATEST, state.epoch - 1 if state.finished else -1
         self.load_weights(path)
         folder = self.results_path / ("eval" if weights == BEST else "training") / name
+        files.remove_partial(folder)
         for old in folder.glob("[0-9]*.png"):
-            old.unlink()
+            old.unlink(missing_ok=True)
         result = self.evaluate(test_loader, pro=True, pictures=folder, record=record)
         return result | {"epoch": epoch if epoch >= 0 else ABSENT}
 

@@ -124,7 +124,9 @@ class Job:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
         sets = {name: self._sets(name) for name in self.data["subdatasets"]}
+        files.remove_partial(self.results_path)
         for choice in self.choices:
+            files.remove_partial(self._models(self.models_path, choice))
             glass = self._check_networks(choice, next(iter(sets.values())).test.imagesize)
             for classname, class_sets in sets.items():
                 self._check_folder(choice, classname, glass, class_sets)
@@ -189,7 +191,7 @@ class Job:
         self._check_options(folder, RunState.load(folder), choice, sets)
         if _is_done(folder):
             return
-        files.remove_partial(folder)
+        files.remove_partial(folder, age=0)
         sets.train.grid = sets.choosing.grid = glass.grid
         utils.fix_seeds(seed)
         glass.options = self._training_options(choice) | {"data": self._fingerprint(sets)}

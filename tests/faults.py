@@ -24,6 +24,7 @@ from PIL import Image
 
 import card
 import checkpoint
+import files
 import main as cli
 import progress
 from tables import from_csv
@@ -152,7 +153,8 @@ def contents(results: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in results.rglob("*"):
         name = path.relative_to(results).as_posix()
-        if path.is_file() and not {*path.parts, path.suffix} & {*IGNORED}:
+        whole = path.is_file() and not path.name.startswith(files.PARTIAL)
+        if whole and not {*path.parts, path.suffix} & {*IGNORED}:
             found[name] = _undated(path.read_bytes()) if path.name == card.FILE else path.read_bytes()
     for path in results.rglob(checkpoint.STATE):
         state = checkpoint.RunState.load(path.parent)

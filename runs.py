@@ -309,7 +309,10 @@ class Job:
         advice = "give another --results_path, or --fresh to start over"
         if changed:
             raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
-        if data is not None and not state.finished and data != self._fingerprint(sets):
+        # Of a finished class other images only matter where those held out of it are wanted again.
+        undescribed = self.data["calibration"] > 0 and describe.known_card(folder) is None
+        matters = not state.finished or self.selection.rule == VAL or undescribed
+        if data is not None and matters and data != self._fingerprint(sets):
             raise ValueError(f"{folder} began with other images than those of now: restore them, {advice}.")
 
     def _check_space(self, choice: Choice, glass: GLASS, sets: dict[str, ClassSets]) -> None:

@@ -1,6 +1,7 @@
 """A class folder describes itself, whatever chose its weights and whatever images there are; from end to end."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,18 @@ def test_a_damaged_card_is_one_line_and_status_2(trained, data, tmp_path):
     outcome = call(data, tmp_path, group=["--test", "test"])
     assert outcome.exit_code == 2 and "model.json is damaged" in outcome.output
     assert not (tmp_path / "results.csv").exists()
+
+
+def test_images_held_out_of_a_finished_class_are_not_guessed(data, tmp_path):
+    root, results = tmp_path / "data", tmp_path / "results"
+    shutil.copytree(data, root)
+    share = ["--calibration", 0.2]
+    assert call(root, results, dataset=share).exit_code == 0
+    (root / "nut" / "train" / "good" / "000.png").unlink()
+    assert call(root, results, dataset=share).exit_code == 0  # the card knows the threshold
+    (folder_of(results) / card.FILE).unlink()
+    outcome = call(root, results, dataset=share)
+    assert outcome.exit_code == 2 and "began with other images" in outcome.output
 
 
 def test_held_out_images_never_reach_training(data, tmp_path, monkeypatch):

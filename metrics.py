@@ -20,6 +20,7 @@ PRO_THRESHOLDS = 200
 PRO_DILATION = np.ones((5, 5), np.uint8)
 FPR_LIMIT = 0.3
 EPSILON = 1e-10  # as released, in PRO's rescaling
+CURVE_POINTS = 256  # of a curve to draw
 ABSENT = float("nan")
 
 
@@ -75,6 +76,7 @@ class Pool:
         self.values: list[np.ndarray] = []
         self.weights: list[np.ndarray] = []
         self.bins: np.ndarray | None = None
+        self.ordered: Ranking | None = None  # of all values so far, once asked for
 
     def __len__(self) -> int:
         """Return how many values are kept exactly."""
@@ -82,6 +84,7 @@ class Pool:
 
     def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Take values [M] and, in all calls or in none, their weights [M]."""
+        self.ordered = None
         if self.bins is not None:
             np.add.at(self.bins, _to_bin(values), 1.0 if weights is None else weights)
             return
@@ -100,16 +103,24 @@ class Pool:
             self.add(values, weights)
 
     def ranking(self) -> Ranking:
-        """Return all values in order."""
+        """Return all values in order; they are sorted once."""
+        if self.ordered is None:
+            self.ordered = self._sorted()
+        return self.ordered
+
+    def _sorted(self) -> Ranking:
+        """Sort all values; those kept exactly stay in that order, so that nothing is held twice."""
         if self.bins is not None:
             occupied = np.flatnonzero(self.bins)
             return Ranking(_to_value(occupied), _cumulative(self.bins[occupied]), _to_value(occupied + 1))
         values = np.concatenate([np.empty(0, np.float32), *self.values])
         if not self.weights:
             values.sort()
+            self.values = [values]
             return Ranking(values)
         order = values.argsort()
-        return Ranking(values[order], _cumulative(np.concatenate(self.weights)[order]))
+        self.values, self.weights = [values[order]], [np.concatenate(self.weights)[order]]
+        return Ranking(self.values[0], _cumulative(self.weights[0]))
 
 
 class ImageMetrics:
@@ -138,6 +149,10 @@ class ImageMetrics:
         """Return auroc and ap; NaN where either class is missing."""
         normal, defect = self.normal.ranking(), self.defect.ranking()
         return {"auroc": auroc(normal, defect), "ap": average_precision(normal, defect)}
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return the curve to draw, "roc", as of `curve`; none where either class is missing."""
+        return curve("roc", self.normal.ranking(), self.defect.ranking())
 
 
 class ImageScores:
@@ -207,6 +222,12 @@ class PixelMetrics:
         pro = released_pro(normal, self.normal_area, self.dilated.ranking(), thresholds)
         return result | {"pro": pro, "aupro": auroc(normal, self.regions.ranking(), FPR_LIMIT)}
 
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return the curves to draw, as of `curve`: "roc", and with pro: "pro", the overlap up to FPR_LIMIT."""
+        normal = self.normal.ranking()
+        found = curve("roc", normal, self.defect.ranking())
+        return found | (curve("pro", normal, self.regions.ranking(), FPR_LIMIT) if self.with_pro else {})
+
     def _add_regions(self, anomaly_map: np.ndarray, defective: np.ndarray) -> None:
         """Take the pixels [H, W] of each 8-connected region so that the region weighs 1 as a whole."""
         _, labels = cv2.connectedComponents(defective.astype(np.uint8), connectivity=8)
@@ -224,6 +245,26 @@ def auroc(normal: Ranking, defect: Ranking, limit: float = 1.0) -> float:
     """
     if not (normal.total and defect.total):
         return ABSENT
+    fpr, tpr = _rates(normal, defect, limit)
+    return _area(fpr, tpr) / limit
+
+
+def curve(name: str, normal: Ranking, defect: Ranking, limit: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the curve whose area is `auroc`, {name: [2, K]}, false and true positive rates; {} where there is none.
+
+    Of its points, all exact, at most CURVE_POINTS are kept, equally spaced along the curve.
+    """
+    if not (normal.total and defect.total):
+        return {}
+    points = np.stack(_rates(normal, defect, limit))
+    steps = np.abs(np.diff(points / np.array([[limit], [1.0]]))).sum(0)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    kept = np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS))
+    return {name: points[:, np.unique(kept)]}
+
+
+def _rates(normal: Ranking, defect: Ranking, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true positive rates of all thresholds, from (0, 0) up to a false positive rate of `limit`."""
     lower, upper = defect.levels()
     # The curve climbs at the levels of the defects only; ties with normal values make the climb a slope.
     rates = [np.stack([each.reaching(lower), each.above(upper)], 1).ravel() / each.total for each in (normal, defect)]
@@ -232,7 +273,7 @@ def auroc(normal: Ranking, defect: Ranking, limit: float = 1.0) -> float:
     share = (limit - fpr[end - 1]) / (fpr[end] - fpr[end - 1])
     fpr, tpr = fpr[: end + 1], tpr[: end + 1]
     fpr[-1], tpr[-1] = limit, tpr[-2] + share * (tpr[-1] - tpr[-2])
-    return _area(fpr, tpr) / limit
+    return fpr, tpr
 
 
 def average_precision(normal: Ranking, defect: Ranking) -> float:

@@ -298,3 +298,48 @@ def test_image_scores_keep_each_image_with_its_label():
     np.testing.assert_array_equal(scores, np.float32([0.1, 0.3]))
     np.testing.assert_array_equal(maxima, [0.5, 0.75])
     assert len(metrics.ImageScores().of(1)[0]) == 0
+
+
+# --- curves -------------------------------------------------------------------------------------------------
+
+
+def curves_of(maps: np.ndarray, masks: np.ndarray, **options: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    accumulator = PixelMetrics(**options)
+    accumulator.update(maps, masks)
+    return accumulator.curves(), accumulator.compute()
+
+
+@pytest.mark.parametrize("exact_pixels", [0, 10**6])
+def test_curves_have_the_areas_of_the_metrics(exact_pixels: int) -> None:
+    curves, result = curves_of(*pictures(12), exact_pixels=exact_pixels)
+    assert auc(*curves["roc"]) == pytest.approx(result["auroc"], abs=2e-3)  # of 256 points of the curve
+    assert auc(*curves["pro"]) / 0.3 == pytest.approx(result["aupro"], abs=2e-3)
+
+
+def test_short_curves_are_whole() -> None:
+    accumulator = ImageMetrics()
+    accumulator.update([0.9, 0.5, 0.5, 0.1], [1, 0, 1, 0])
+    assert accumulator.curves()["roc"].T.tolist() == [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
+
+
+def test_curves_climb_and_are_thinned() -> None:
+    curves, _ = curves_of(*pictures(13, images=12))
+    for curve, end in ((curves["roc"], 1.0), (curves["pro"], 0.3)):
+        assert 100 < curve.shape[1] <= metrics.CURVE_POINTS
+        assert (np.diff(curve) >= 0).all() and curve[0, 0] == curve[1, 0] == 0 and curve[0, -1] == end
+
+
+def test_curves_need_both_kinds() -> None:
+    maps, masks = pictures(12)
+    assert curves_of(maps, np.zeros_like(masks))[0] == {}
+    assert set(curves_of(maps, masks, pro=False)[0]) == {"roc"}
+
+
+def test_values_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator, sorts = PixelMetrics(), []
+    accumulator.update(*pictures(12))
+    original = metrics.Pool._sorted
+    monkeypatch.setattr(metrics.Pool, "_sorted", lambda pool: sorts.append(pool) or original(pool))
+    accumulator.compute()
+    accumulator.curves()
+    assert len(sorts) == 4

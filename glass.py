@@ -512,7 +512,7 @@ class GLASS(nn.Module):
             pro: compute the regions' metrics too.
             pictures: folder for one picture an image (image | ground truth | heat map).
             bank: of the test images' features, see scored.
-            record: takes every image's score.
+            record: takes every image's score, and the curves.
 
         Returns:
             image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
@@ -523,12 +523,15 @@ class GLASS(nn.Module):
             image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
             pixel_metrics.update(maps, masks)
             if record is not None:
-                record.update(scores.cpu().numpy(), maps, batch["is_anomaly"])
+                record.update(scores.cpu().numpy(), maps, batch["is_anomaly"], batch.get("image_path", ()))
             if pictures is not None:
                 for image, mask, anomaly_map in zip(batch["image"].numpy(), masks, maps, strict=True):
                     count += 1
                     strip = images.side_by_side(images.denormalise(image), mask[0], anomaly_map)
                     checkpoint.atomic_write(pictures / f"{count:03d}.png", images.encode_png(strip))
+        if record is not None:
+            record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
+            record.curves |= {f"pixel_{key}": curve for key, curve in pixel_metrics.curves().items()}
         results = {f"image_{key}": value for key, value in image_metrics.compute().items()}
         return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
 
@@ -545,7 +548,7 @@ class GLASS(nn.Module):
 
         Args:
             weights: "best" (pictures under <results>/eval/<name>) or "last" (under <results>/training/<name>).
-            record: takes every image's score.
+            record: takes every image's score, and the curves.
 
         Returns:
             the values of evaluate, and "epoch", NaN where unknown.

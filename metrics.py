@@ -7,6 +7,7 @@ Pixels are kept exactly up to a budget. Beyond it they fold into histograms over
 constant memory: AUROC is then off by about 1e-9, PRO and AUPRO by 1e-7, AP by 1e-6; few or tied values cost a digit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -114,6 +115,8 @@ class Pool:
             occupied = np.flatnonzero(self.bins)
             return Ranking(_to_value(occupied), _cumulative(self.bins[occupied]), _to_value(occupied + 1))
         values = np.concatenate([np.empty(0, np.float32), *self.values])
+        if len(values) == 0:
+            return Ranking(values)
         if not self.weights:
             values.sort()
             self.values = [values]
@@ -156,18 +159,21 @@ class ImageMetrics:
 
 
 class ImageScores:
-    """The score, the highest map value and the label of each image, in the order they come."""
+    """The score, the highest map value, the label and the path of each image, in the order they come; the curves."""
 
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.map_maxima: list[float] = []
         self.labels: list[int] = []
+        self.paths: list[str] = []
+        self.curves: dict[str, np.ndarray] = {}
 
-    def update(self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike) -> None:
-        """Take scores [B], maps [B, H, W] (NaN where a map says nothing) and labels [B], 0 or 1."""
+    def update(self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike, paths: Sequence[str] = ()) -> None:
+        """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1, and paths where known."""
         self.scores.extend(np.asarray(scores, np.float64).tolist())
         self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
         self.labels.extend(np.asarray(labels).tolist())
+        self.paths.extend(paths)
 
     def of(self, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and highest map values of the images with a label."""

@@ -16,6 +16,7 @@ LOGGER = logging.getLogger(__name__)
 CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch
+PICTURES = ".pictures"  # end of the name of TensorBoard's file of pictures
 
 
 class Progress:
@@ -110,6 +111,15 @@ class Progress:
         """End the bar and write what TensorBoard still holds back."""
         self.bar.close()
         self.writer.close()
+
+
+def show_pictures(folder: Path, pictures: dict[str, np.ndarray], epoch: int) -> None:
+    """Show pictures, uint8 RGB [H, W, 3], in TensorBoard under best/<name>; those of an earlier test go."""
+    for old in folder.glob(f"events*{PICTURES}"):
+        old.unlink()
+    with SummaryWriter(str(folder), filename_suffix=PICTURES) as writer:
+        for name, picture in pictures.items():
+            writer.add_image(f"best/{name}", picture, epoch, dataformats="HWC")
 
 
 def _pair(record: dict[str, float]) -> str:

@@ -166,6 +166,15 @@ def test_compute_can_be_called_midway() -> None:
     assert accumulator.compute() == pytest.approx(streamed(maps, masks))
 
 
+def test_compute_can_be_called_before_the_first_defect() -> None:
+    maps, masks = pictures(4)
+    accumulator = PixelMetrics(exact_pixels=2 * maps[0].size)
+    accumulator.update(maps[:1], masks[:1])  # without defects
+    assert np.isnan(accumulator.compute()["pro"])
+    accumulator.update(maps[1:], masks[1:])  # folds
+    assert accumulator.compute() == streamed(maps, masks, exact_pixels=2 * maps[0].size)
+
+
 def sigmoid(maps: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-30 * (maps - 0.6)))
 
@@ -293,7 +302,8 @@ def test_image_scores_keep_each_image_with_its_label():
     found = metrics.ImageScores()
     maps = np.zeros((3, 2, 2), np.float32)
     maps[:, 0, 1], maps[2, 1, 1] = (0.5, 0.25, 0.75), np.nan
-    found.update(np.float32([0.1, 0.2, 0.3]), maps, [0, 1, 0])
+    found.update(np.float32([0.1, 0.2, 0.3]), maps, [0, 1, 0], ["a", "b", "c"])
+    assert found.paths == ["a", "b", "c"]
     scores, maxima = found.of(0)
     np.testing.assert_array_equal(scores, np.float32([0.1, 0.3]))
     np.testing.assert_array_equal(maxima, [0.5, 0.75])

@@ -1,0 +1,123 @@
+"""What a test of a class leaves beside its figures: every image's score, and the curves the figures are areas of.
+
+Kept as evidence.json beside result.json; the report is made from it. Paths are
+kept as "<folder>/<file>", so that the file says nothing about the machine it was written on.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+EVIDENCE_FILE = "evidence.json"
+DECIMALS = 5  # of a curve's points
+Curve = list[list[float]]  # x and y
+
+
+@dataclass
+class Evidence:
+    """What is known about each test image, and the curves, all of one set of weights.
+
+    Attributes:
+        figures: the metrics of the test, fractions; they tell whether a result file is of the same test.
+        images: "<folder>/<file>" of each test image, in the readers' order, which numbers the pictures.
+        kinds: of defect, an image each.
+        labels: 0 (normal) or 1 (defect), an image each.
+        scores: an image each.
+        curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
+        training: TensorBoard's curves by tag: iterations (of evaluations: epochs) and values.
+        train_images: normal training images of the class; None where only tests were run.
+        threshold: as model.json has it; None where there is none.
+    """
+
+    figures: dict[str, float | None] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    training: dict[str, Curve] = field(default_factory=dict)
+    train_images: int | None = None
+    threshold: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(each) for each in (self.images, self.kinds, self.labels, self.scores)}
+        if len(lengths) > 1:
+            raise ValueError("images, kinds, labels and scores are not of one length")
+
+    def add(self, paths: Sequence[str], labels: ArrayLike, scores: ArrayLike) -> None:
+        """Take test images: paths, labels and scores, of one length."""
+        self.images += ["/".join(PurePath(path).parts[-2:]) for path in paths]
+        self.kinds += [PurePath(path).parent.name for path in paths]
+        self.labels += np.asarray(labels).ravel().astype(int).tolist()
+        self.scores += [float(f"{score:.9g}") for score in np.asarray(scores, np.float32).ravel()]
+
+    def add_curves(self, curves: Mapping[str, np.ndarray]) -> None:
+        """Take curves [2, K] of the test."""
+        self.curves |= {name: np.round(curve, DECIMALS).tolist() for name, curve in curves.items()}
+
+    def fits(self, figures: Mapping[str, float]) -> bool:
+        """Say whether figures are those of this test."""
+        return all(_equal(self.figures.get(key), value) for key, value in figures.items())
+
+    def worst(self, label: int, count: int) -> list[int]:
+        """Return the positions of the lowest scored defects (label 1) or the highest scored normals (0), worst first.
+
+        Images of equal score come in the readers' order.
+        """
+        sign = 1 if label else -1
+        positions = [k for k, each in enumerate(self.labels) if each == label]
+        return sorted(positions, key=lambda k: sign * self.scores[k])[:count]
+
+    def counts(self) -> dict[str, int | None]:
+        """Return how many images there are, by use: "train", "normal" and "defect"."""
+        return {"train": self.train_images, "normal": self.labels.count(0), "defect": self.labels.count(1)}
+
+
+def to_json(evidence: Evidence) -> str:
+    """Return the text of an evidence file."""
+    content = asdict(evidence)
+    content["figures"] = {key: None if _absent(value) else value for key, value in evidence.figures.items()}
+    return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: Path) -> Evidence:
+    """Read the text of an evidence file; `source` names it in errors.
+
+    Raises:
+        ValueError: damaged, or something else.
+    """
+    try:
+        content: dict[str, Any] = json.loads(text)
+        known = {item.name for item in fields(Evidence)}
+        return Evidence(**{key: value for key, value in content.items() if key in known})
+    except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{source} is damaged ({error}): delete it and test the class again.") from error
+
+
+def read(folder: Path, figures: Mapping[str, float]) -> Evidence | None:
+    """Read a class folder's evidence; None where there is none, or it is of another test than these figures.
+
+    Raises:
+        ValueError: damaged.
+    """
+    path = folder / EVIDENCE_FILE
+    if not path.is_file():
+        return None
+    found = from_json(path.read_text(encoding="utf-8"), path)
+    return found if found.fits(figures) else None
+
+
+def _absent(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _equal(first: float | None, second: float | None) -> bool:
+    if _absent(first) or _absent(second):
+        return _absent(first) and _absent(second)
+    return first == second

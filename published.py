@@ -53,6 +53,9 @@ PAPER: dict[str, Any] = {  # what the published figures were made with, by name 
     "std": 0.1,
     "fg": 1,
     "rand_aug": 1,
+    "select": "best",
+    "patience": 0,
+    "calibration": 0,
 } | dict.fromkeys(
     ("rotate_degrees", "translate", "scale", "brightness", "contrast", "saturation", "gray", "hflip", "vflip"), 0
 )
@@ -82,7 +85,8 @@ class Comparison:
         name: "<dataset>_<class>", or "<dataset>, mean of <n>".
         backbone: name of the backbone.
         best, last: our figures of the best and the last epoch.
-        published: figures of each of METHODS; {} for what the paper does not have.
+        published: figures of each of METHODS, with BACKBONE (a mean over all classes: with the run's backbone where the
+            paper has that); {} for what the paper does not have.
         method: the one of METHODS that was run.
         band: how far below a published figure, in points, still counts as reached.
         settings: what differs from the paper's; None where settings are not recorded.

@@ -111,7 +111,8 @@ def _words(rows: Sequence[Comparison]) -> str:
     compared = [row for row in rows if row.published]
     below, band = missed(compared), compared[0].band
     lines = [
-        f"m, h, j: GLASS-m (manifold), GLASS-h (hypersphere), GLASS-j (judged per class), {published.BACKBONE}.",
+        f"m, h, j: GLASS-m (manifold), GLASS-h (hypersphere), GLASS-j (judged per class), with "
+        f"{published.BACKBONE}; a mean over all classes with the run's backbone where the paper has that.",
         f"Reached: not more than {band:g} points below. {len(compared) - len(below)} of {len(compared)} rows are"
         + (f"; not {', '.join(row.name for row in below)}." if below else "."),
     ]

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import checkpoint
 import curves
 import evidence
+import files
 import images
 import progress
 import tables
@@ -55,7 +55,7 @@ def keep(folder: Path, found: Evidence, result: tables.Result, pictures: Path, e
         events: folder of the training's TensorBoard files.
     """
     found.figures, found.training = dict(result.best), curves.read_curves(events, EVALUATIONS)
-    checkpoint.atomic_write(folder / evidence.EVIDENCE_FILE, evidence.to_json(found).encode())
+    files.atomic_write(folder / evidence.EVIDENCE_FILE, evidence.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):
         strips = [_read(pictures / f"{k + 1:03d}.png") for k in found.worst(label, COUNT)]
         _replace(folder, name, (_judged(strip) for strip in strips))
@@ -85,7 +85,7 @@ def _replace(folder: Path, name: str, found: Iterable[np.ndarray]) -> None:
     for rank, pixels in enumerate(found):
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        checkpoint.atomic_write(picture(folder, name, rank), content.tobytes())
+        files.atomic_write(picture(folder, name, rank), content.tobytes())
 
 
 def _judged(strip: np.ndarray) -> np.ndarray:

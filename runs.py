@@ -21,6 +21,8 @@ import claims
 import describe
 import files
 import provenance
+import report
+import review
 import tables
 import utils
 from checkpoint import RunState
@@ -137,10 +139,13 @@ class Job:
         for choice in self.choices:
             for position, (classname, class_sets) in enumerate(sets.items()):
                 failed |= not self._attempt_class(choice, classname, position, class_sets)
-        LOGGER.info("Results:\n%s", tables.to_text(tables.collect(self.results_path)))
+        results = tables.collect(self.results_path)
+        LOGGER.info("Results:\n%s", tables.to_text(results))
         LOGGER.info(
             "Figures are in %s, pictures under %s.", self.results_path / "results.csv", self.results_path / "eval"
         )
+        if results:
+            LOGGER.info("All of it is on one page: %s.", report.write(self.results_path))
         return failed
 
     def judge(self) -> bool:
@@ -183,7 +188,13 @@ class Job:
         best = glass.test(test_loader, name, BEST, tested)
         described = self._describe(choice, glass, sets, tested, trained)
         last = glass.test(test_loader, name, LAST) if (folder / name / checkpoint.LATEST).is_file() else {}
-        self._write_result(choice, name, position, best, last, described.checkpoint.select)
+        result = self._result(choice, name, position, best, last, described.checkpoint.select)
+        found = review.gather(tested, sets.normals, described.threshold)
+        path = tables.result_path(self.results_path, choice.index, name)
+        review.keep(path.parent, found, result, self.results_path / "eval" / name, glass.ckpt_dir / "tb")
+        checkpoint.atomic_write(path, tables.to_json(result).encode())
+        csv = tables.to_csv(tables.collect(self.results_path))
+        checkpoint.atomic_write(self.results_path / "results.csv", csv.encode())
 
     def _train_class(self, choice: Choice, glass: GLASS, sets: ClassSets, seed: int) -> None:
         """Train a class whose folder this process holds, unless another one has done so just before."""
@@ -197,8 +208,11 @@ class Job:
         glass.options = self._training_options(choice) | {"data": self._fingerprint(sets)}
         glass.selection = dataclasses.replace(self.selection, rule=sets.rule, wanted_share=None)
         origin = {"name": name, "training_seed": seed, "options": {**self.net, **self.data}, **glass.options}
+        train_loader = self._train_loader(sets.train, name, seed)
         with provenance.recorded(folder, origin, utils.device_name(self.device)), sets.train.kept_pixels():
-            glass.trainer(self._train_loader(sets.train, name, seed), self._test_loader(sets.choosing, name), name)
+            glass.trainer(train_loader, self._test_loader(sets.choosing, name), name)
+        results = tables.result_path(self.results_path, choice.index, name).parent
+        review.keep_synthetic(results, sets.train, train_loader.batch_sampler)
 
     def _describe(self, choice: Choice, glass: GLASS, sets: ClassSets, tested: ImageScores, trained: bool) -> card.Card:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
@@ -236,18 +250,15 @@ class Job:
         origin = describe.origin(describe.TRAINING if trained else describe.TEST, self.seed, str(self.device))
         return describe.new_card(glass, sets, scores, select, self.false_alarm_rate, backbone, self.net, origin)
 
-    def _write_result(
+    def _result(
         self, choice: Choice, name: str, position: int, best: dict[str, float], last: dict[str, float], select: str
-    ) -> None:
-        """Write a class's result file and, from all of them, results.csv."""
+    ) -> tables.Result:
+        """Return a class's result, with the settings of its training where they are known."""
         epochs = {"best_epoch": best["epoch"], "last_epoch": last.get("epoch", tables.ABSENT)}
         place = (name, choice.name, choice.index, position)
-        settings = self._training_options(choice)
-        result = tables.Result(*place, best, last=last, select=select, settings=settings, **epochs)
-        path = tables.result_path(self.results_path, choice.index, name)
-        checkpoint.atomic_write(path, tables.to_json(result).encode())
-        csv = tables.to_csv(tables.collect(self.results_path))
-        checkpoint.atomic_write(self.results_path / "results.csv", csv.encode())
+        folder = self._models(self.models_path, choice) / name
+        settings = RunState.load(folder).options or self._training_options(choice)
+        return tables.Result(*place, best, last=last, select=select, settings=settings, **epochs)
 
     def _network(self, choice: Choice, input_shape: tuple[int, int, int], seed: int) -> GLASS:
         """Build the networks of a class, the backbone freshly loaded, initial weights from the run's seed."""

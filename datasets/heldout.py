@@ -84,6 +84,14 @@ class ClassSets:
         parts = (self.train, self.test, choosing, self.calibration)
         return list(dict.fromkeys(entry for part in parts if part is not None for entry in part.entries))
 
+    @property
+    def normals(self) -> int | None:
+        """How many normal training images there are, held-out ones included; None where only tests are wanted."""
+        if self.train is None:
+            return None
+        held = len(self.choosing.normals) if isinstance(self.choosing, SyntheticDefects) else 0
+        return len(self.train) + held + (0 if self.calibration is None else len(self.calibration))
+
 
 def share_out(
     train: AnomalyDataset | None, test: AnomalyDataset, selection: Selection, calibration: float, seed: int

@@ -100,6 +100,24 @@ def test_a_run_writes_what_the_release_writes(trained):
     assert "mvtec_bolt" in outcome.output
 
 
+def test_a_run_leaves_one_page_and_what_it_is_made_of(trained):
+    results, outcome = trained
+    folder = results / "models" / "backbone_0" / "mvtec_nut"
+    evidence = json.loads((folder / "evidence.json").read_text())
+    assert evidence["images"] == [f"{kind}/{i:03d}.png" for kind in ("good", "spot") for i in range(3)]
+    assert set(evidence["training"]) >= {"loss", "p_true", "i-auroc"}
+    assert len(list((folder / "review").glob("*.jpg"))) == 3 + 3 + 5  # missed, false alarms, all training images
+    page = (results / "report" / "index.html").read_text()
+    assert page.count("<img") == 22 and str(results / "report" / "index.html") in outcome.output
+
+
+def test_a_test_tells_the_settings_of_the_training(trained, data, tmp_path):
+    group = ["--test", "test", "--models_path", trained[0]]
+    assert call(data, tmp_path, group=group, net=["--meta_epochs", 9]).exit_code == 0
+    result = json.loads((tmp_path / "models" / "backbone_0" / "mvtec_nut" / "result.json").read_text())
+    assert result["settings"]["meta_epochs"] == 2
+
+
 def test_the_stored_checkpoints_test_alike(trained, data, tmp_path):
     results, _ = trained
     for kind in ("training", "test"):

@@ -107,9 +107,13 @@ def test_no_image_serves_twice(folder: Path, rule: str, calibration: float, trai
     assert (len(sets.train), len(sets.choosing), sets.rule) == (train, choosing, rule)
     used = names(sets.train) + (names(sets.calibration) if sets.calibration else [])
     used += names(sets.choosing.normals) if rule == SYNTHETIC else []
-    assert sorted(used) == names(nut(folder))
+    assert sorted(used) == names(nut(folder)) and sets.normals == len(used)
     if rule == VAL:
         assert not set(names(sets.test)) & set(names(sets.choosing))
+
+
+def test_without_training_no_normals_are_counted(folder: Path) -> None:
+    assert share_out(None, nut(folder, TEST), Selection(), 0, seed=0).normals is None
 
 
 def test_calibration_images_get_no_defects(folder: Path) -> None:

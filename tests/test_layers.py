@@ -20,6 +20,7 @@ PROGRAMS = {
     "prepare",
     "benchmark",
     "report",
+    "review",
     "status",
     "reproduce",
     "calibrate",
@@ -28,8 +29,9 @@ READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.foreground", "datasets.sampler"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 EVERYBODY = {"files"}  # whole files: for whoever writes one
-PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}}  # weights come through download, and nothing else does
+PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}, "published": {"tables"}}  # download serves nothing else
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
+NO_TORCH |= {"evidence", "published", "plots"}
 
 
 def imports(name: str) -> set[str]:

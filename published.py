@@ -92,6 +92,7 @@ class Comparison:
         settings: what differs from the paper's; None where settings are not recorded.
         data: what the number of images says about the data; "" where it is not recorded.
         same_data: whether it is the paper's data, by the number of images; None where it is not known.
+        fingerprint: of the images trained and tested on by the run that trained; "" where it is not recorded.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Comparison:
     settings: list[Setting] | None
     data: str = ""
     same_data: bool | None = None
+    fingerprint: str = ""
 
     def target(self, metric: str) -> float:
         """Return the published figure that ours is held against."""
@@ -180,6 +182,7 @@ def _of_class(result: tables.Result, counts: Count | None, band: float) -> Compa
         band,
         differing(result.settings, dataset),
         *_checked(dataset, classname, counts),
+        result.settings.get("data", ""),
     )
 
 

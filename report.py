@@ -137,7 +137,9 @@ def _class_page(
     anchor = f"{result.name}-{result.backbone_index}" if several else result.name
     page = ClassPage(result, anchor, comparison, found)
     card, run = _read_json(folder / CARD), _read_json(folder / RUN)
-    page.provenance = _flat({"model": card.get("provenance"), "run": run})
+    told = {"options", *result.settings}
+    run = {key: value for key, value in run.items() if key not in told}
+    page.provenance = _flat({"training": run, "model.json": card.get("provenance")})
     if found is None:
         return page
     page.plots = [(title, Markup(svg)) for title, svg in _plots(page)]
@@ -277,6 +279,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _flat(content: Any, prefix: str = "") -> dict[str, str]:
     """Return nested values under dotted names, as text; what is None is left out."""
+    if isinstance(content, list) and any(isinstance(each, dict) for each in content):
+        content = dict(enumerate(content, 1))
     if isinstance(content, dict):
         found = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
         return {key: value for each in found for key, value in each.items()}

@@ -123,6 +123,7 @@ def _words(rows: Sequence[Comparison]) -> str:
     lines += [f"Settings of {', '.join(names)}: {text}." for text, names in alike.items()]
     told = {True: ", the paper's numbers", False: "", None: ""}
     lines += [f"Images of {row.name}: {row.data}{told[row.same_data]}." for row in rows if row.data]
+    lines += [f"Trained on data of fingerprint {row.fingerprint} ({row.name})." for row in rows if row.fingerprint]
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
@@ -144,7 +145,9 @@ def to_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
             record |= {f"{metric}_{column}": _plain(each) for column, each in zip(COLUMNS, values, strict=True)}
         settings = None if row.settings is None else [setting._asdict() for setting in row.settings]
         record |= {"verdict": row.verdict, "band": row.band, "settings": settings}
-        records.append(record | {"data": row.data or None, "same_data": row.same_data})
+        records.append(
+            record | {"data": row.data or None, "same_data": row.same_data, "fingerprint": row.fingerprint or None}
+        )
     return records
 
 

@@ -97,6 +97,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nut = add_class(folder, "mvtec_nut")
     add_class(folder)
     (nut / report.CARD).write_text(json.dumps({"provenance": {"command": f"main.py {EVIL}", "git": None}}))
+    sessions = [{"began": "today", "versions": {"torch": "2.9"}}, {"began": "later"}]
+    (nut / report.RUN).write_text(json.dumps({"lr": 0.1, "options": {"b": 1}, "sessions": sessions}))
     content = json.loads((nut / evidence.EVIDENCE_FILE).read_text())
     content["threshold"] = {"score": 0.4, "basis": "test normals", "count": 10}
     (nut / evidence.EVIDENCE_FILE).write_text(json.dumps(content))
@@ -140,6 +142,12 @@ def test_everything_is_escaped(page: str) -> None:
     assert "<b>" not in page and EVIL not in page
     text = Parsed(page).text
     assert f"main.py {EVIL}" in text and f"{EVIL}/019.png" in text
+
+
+def test_provenance_is_told_without_the_settings_once_more(page: str) -> None:
+    text = Parsed(page).text
+    assert "training.sessions.1.versions.torch 2.9" in text
+    assert "training.sessions.2.began later" in text and "training.lr" not in text and "training.options" not in text
 
 
 def test_the_threshold_divides(page: str, results: Path) -> None:

@@ -25,7 +25,9 @@ Mean,0.745,0.74,0.735,0.73,0.725,16.0
 def folder(path: Path, image: float = 1.0, name: str = "mvtec_screw", **changes: object) -> Path:
     """Make a results folder of one class, screw at the paper's figures by default."""
     best = {"image_auroc": image, "pixel_auroc": 0.995}
-    result = Result(name, **({"backbone": "wideresnet50", "best": best, "settings": {"lr": 0.1}} | changes))
+    result = Result(
+        name, **({"backbone": "wideresnet50", "best": best, "settings": {"lr": 0.1, "data": "12ab"}} | changes)
+    )
     file = tables.result_path(path, 0, name)
     file.parent.mkdir(parents=True)
     file.write_text(tables.to_json(result))
@@ -47,7 +49,7 @@ def test_a_run_that_reaches_the_paper(tmp_path: Path) -> None:
         in outcome.output
     )
     assert "1 of 1 rows are." in outcome.output
-    assert "lr 0.1 (paper: 0.0001)" in outcome.output
+    assert "lr 0.1 (paper: 0.0001)" in outcome.output and "fingerprint 12ab (mvtec_screw)" in outcome.output
     assert "not the same data" in " ".join(outcome.output.split())
 
 
@@ -73,7 +75,7 @@ def test_json_for_scripts(tmp_path: Path) -> None:
     assert (row["image_auroc_best"], row["image_auroc_glass-j"], row["image_auroc_difference"]) == (98, 100, -2)
     assert (row["pixel_pro_best"], row["pixel_pro_verdict"], row["verdict"]) == (None, "-", "below")
     assert row["settings"] == [{"option": "lr", "ours": 0.1, "paper": 0.0001}]
-    assert row["same_data"] is False
+    assert (row["same_data"], row["fingerprint"]) == (False, "12ab")
 
 
 def test_csv_for_scripts(tmp_path: Path) -> None:

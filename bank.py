@@ -5,7 +5,7 @@ epoch. What is kept are the layers' pooled planes, each on its own grid (62 % of
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,10 @@ class FeatureBank:
         self.planes: list[torch.Tensor] = []  # per layer [n, C_i, h_i, w_i]
         self.masks: dict[int, np.ndarray] = {}  # packed bits of the defects' pixels
         self.labels: dict[int, int] = {}
+        self.known: dict[int, int] = {}  # whether the ground truth is
+        self.valid: dict[int, bytes] = {}  # packed bits of the pixels that are not padding, where batches tell
+        self.frames: dict[bytes, bytes] = {}  # each kept once: many images have the same
+        self.row_sums: list[torch.Tensor] = []  # of all images, see weighted_mean_over_batches
         self.filled = np.zeros(count, dtype=bool)
         self.batch_size = 0  # of the first batch that came in
         self.mask_shape: tuple[int, ...] = ()
@@ -60,6 +64,29 @@ class FeatureBank:
             means.append(mean.to(self.device, kept.dtype)[None])
         return means
 
+    def weighted_mean_over_batches(
+        self, rows: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], batch_size: int, last: list[int]
+    ) -> torch.Tensor:
+        """Return the mean over batches of the batch means of rows, each row weighted, [R, C]; see mean_over_batches.
+
+        Args:
+            rows: gives the rows [B, R, C] and weights [B, R, 1] of images.
+            batch_size: images in a batch.
+            last: images of the last batch.
+        """
+
+        def sums(index: torch.Tensor) -> list[torch.Tensor]:
+            total, weight = 0, 0
+            for values, weights in map(rows, index.split(batch_size)):
+                total = total + (values * weights).sum(0, dtype=torch.float64)
+                weight = weight + weights.sum(0, dtype=torch.float64)
+            return [total, weight]
+
+        self.row_sums = self.row_sums or sums(torch.arange(self.count))
+        pairs = zip(self.row_sums, sums(torch.tensor(last)), strict=True)
+        total, weight = ((whole - part) / batch_size + part / len(last) for whole, part in pairs)
+        return (total / weight).float()
+
     def put(self, batch: dict, pooled: list[torch.Tensor]) -> bool:
         """Keep the pooled planes [B, C_i, h_i, w_i] of a batch; return whether there is room for them."""
         if not self.planes and self.place != "off":
@@ -74,6 +101,11 @@ class FeatureBank:
             self.labels[i] = label
             if mask.any():
                 self.masks[i] = np.packbits(mask.numpy() >= 1)
+        for i, valid in zip(index.tolist(), batch.get("valid", ()), strict=False):
+            frame = np.packbits(valid.numpy()).tobytes()
+            self.valid[i] = self.frames.setdefault(frame, frame)
+        if "mask_known" in batch:
+            self.known |= dict(zip(index.tolist(), batch["mask_known"].tolist(), strict=True))
         self.filled[index.numpy()] = True
         return True
 
@@ -82,14 +114,27 @@ class FeatureBank:
         return [kept[index.to(kept.device)].to(self.device, non_blocking=True) for kept in self.planes]
 
     def batches(self) -> Iterator[dict]:
-        """Yield batches of index, is_anomaly and mask_gt (1 where a pixel counts as defect, else 0), in order."""
+        """Yield batches of index, is_anomaly, mask_gt (1 where a pixel counts as defect, else 0), in order.
+
+        With them come mask_known and valid, if the images came with them.
+        """
         for indices in torch.arange(self.count).split(self.batch_size):
             masks = np.zeros((len(indices), *self.mask_shape), dtype=np.float32)
             for k, i in enumerate(indices.tolist()):
                 if i in self.masks:
                     masks[k] = np.unpackbits(self.masks[i], count=masks[k].size).reshape(self.mask_shape)
             labels = torch.tensor([self.labels[i] for i in indices.tolist()])
-            yield {"index": indices, "is_anomaly": labels, "mask_gt": torch.from_numpy(masks)}
+            batch = {"index": indices, "is_anomaly": labels, "mask_gt": torch.from_numpy(masks)}
+            if self.known:
+                batch["mask_known"] = torch.tensor([self.known[i] for i in indices.tolist()])
+            yield batch | ({"valid": self.frames_of(indices)} if self.valid else {})
+
+    def frames_of(self, index: torch.Tensor) -> torch.Tensor:
+        """Return where images show their picture and not padding, bool [B, H, W]; only if they came with it."""
+        height, width = self.mask_shape[-2:]
+        bits = np.frombuffer(b"".join(self.valid[i] for i in index.tolist()), np.uint8).reshape(len(index), -1)
+        pixels = np.unpackbits(bits, axis=1, count=height * width).reshape(-1, height, width)
+        return torch.from_numpy(pixels.astype(bool))
 
     def _reserve(self, pooled: list[torch.Tensor]) -> None:
         """Take memory for all images where there is enough of it, and say so."""

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ import common
 import files
 import images
 import metrics
+import padding
 import utils
 from ascent import Ascent, truncate
 from bank import FeatureBank
@@ -218,19 +220,30 @@ class GLASS(nn.Module):
         """Return the center c [h·w, C] of the hypersphere, one per grid position (the paper: one for all).
 
         As released, the mean over batches of the batch means, so images of a last, partial batch weigh more.
-        The adaptor is linear: the mean of the adapted rows is the adapted mean.
+        The adaptor is linear: the mean of the adapted rows is the adapted mean. Rows on padding do not count.
         """
         if bank is not None:
-            sampler = train_loader.batch_sampler
-            means = bank.mean_over_batches(sampler.batch_size, sampler.last_batch(epoch))
-            return self.adapt(self.patch_embedding.merge(means))
+            return self.adapt(self._center_rows(bank, train_loader.batch_sampler, epoch))
         _set_epoch(train_loader, epoch, "center")
-        total, batches = 0, 0
+        total, weight = 0, 0
         for batch in train_loader:
-            rows = self._embed(batch["image"])  # [N, C]
-            total = total + rows.unflatten(0, (len(batch["image"]), -1)).mean(0)  # [h·w, C]
-            batches += 1
-        return self.adapt(total / batches)
+            rows = self._embed(batch["image"]).unflatten(0, (len(batch["image"]), -1))  # [B, h·w, C]
+            shares = padding.shares(batch["valid"], self.grid).to(self.device) if "valid" in batch else None
+            total = total + (rows if shares is None else rows * shares).mean(0)  # [h·w, C]
+            weight = weight + (1 if shares is None else shares.mean(0))
+        return self.adapt(total / weight)
+
+    def _center_rows(self, bank: FeatureBank, sampler: Any, epoch: int) -> torch.Tensor:
+        """Return the center's rows before the adaptor, [h·w, C], from the bank."""
+        last = sampler.last_batch(epoch)
+        if not bank.valid:
+            return self.patch_embedding.merge(bank.mean_over_batches(sampler.batch_size, last))
+
+        def rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            merged = self.patch_embedding.merge(bank.get(index)).unflatten(0, (len(index), -1))
+            return merged, padding.shares(bank.frames_of(index), self.grid).to(self.device)
+
+        return bank.weighted_mean_over_batches(rows, sampler.batch_size, last)
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -339,7 +352,8 @@ class GLASS(nn.Module):
         """Train on one batch: one iteration of the paper, top to bottom.
 
         Args:
-            batch: image and aug [B, 3, H, W], normalised; mask_s [B, h, w], 0 or 1, where aug has a synthetic defect.
+            batch: image and aug [B, 3, H, W], normalised; mask_s [B, h, w], 0 or 1, where aug has a synthetic defect;
+                of letterboxed pictures valid [B, H, W], false on padding, whose rows take no part.
             center: [h·w, C].
             generator: source of the noise, on the model's device.
             bank: of the training images' features; without, they are computed.
@@ -347,10 +361,14 @@ class GLASS(nn.Module):
         Returns:
             the values of CURVES, [6], detached, on the device.
         """
-        fake_feats = self.adapt(self._embed(batch["aug"]))  # u+ [N, C]
-        true_feats = self.adapt(self._rows(batch, bank))  # u  [N, C]
+        fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, bank)
         center = center.repeat(len(batch["aug"]), 1)  # [N, C]
         mask = batch["mask_s"].to(self.device, torch.float32).reshape(-1, 1)  # m  [N, 1]
+        kept = padding.rows_inside(batch, self.grid)  # known on the host, so that the device is not waited for
+        if kept is not None:
+            kept = kept.to(self.device, non_blocking=True)
+            fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
+        fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
@@ -451,8 +469,7 @@ class GLASS(nn.Module):
     def judge(self, train_loader: Iterable[dict], name: str) -> int:
         """Judge a class by its mean image (paper App. B) and keep the judgement: 1 hypersphere, 0 manifold."""
         _set_epoch(train_loader, JUDGE_EPOCH, "center")
-        means = [batch["image"].mean(0).numpy() for batch in train_loader]
-        mean = np.mean(means, axis=0) * images.IMAGENET_STD + images.IMAGENET_MEAN  # RGB in [0, 1], [3, H, W]
+        mean = padding.mean_image(train_loader) * images.IMAGENET_STD + images.IMAGENET_MEAN  # RGB in [0, 1], [3, H, W]
         bgr = (mean.clip(0, 1) * 255).astype(np.uint8)[::-1].transpose(1, 2, 0).copy()  # as released: truncated
         flag = utils.distribution_judge(bgr, name, self.judge_path)
         utils.record_judgement(name, flag, self.judge_path)
@@ -467,8 +484,8 @@ class GLASS(nn.Module):
     ) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
         """Score images batch by batch: yield the batch, image scores [B] and anomaly maps [B, H, W], both in (0, 1).
 
-        An image's score is the maximum of its grid of scores, before any resizing or smoothing. A bank is filled
-        on the way; once it is full it stands for the loader, and its batches come without images.
+        An image's score is the maximum of its grid of scores, before any resizing or smoothing. On padding maps are
+        NaN. A bank is filled on the way; once it is full it stands for the loader, and its batches come without images.
         """
         self._set_training(False)
         known = bank is not None and bank.full
@@ -478,7 +495,13 @@ class GLASS(nn.Module):
                 bank.put(batch, pooled)
             rows = self.adapt(self.patch_embedding.merge(pooled))  # [N, C]
             scores = self.discriminator(rows).reshape(-1, *self.grid)  # [B, h, w]
-            yield batch, scores.flatten(1).amax(1), self.anomaly_segmentor.maps(scores)
+            if "valid" in batch:  # what the discriminator says of padding means nothing: the picture's border goes on
+                nearest = padding.nearest_cells(batch["valid"], self.grid).to(self.device)
+                scores = scores.flatten(1).gather(1, nearest).reshape(scores.shape)
+            maps = self.anomaly_segmentor.maps(scores)
+            if "valid" in batch:
+                maps = maps.masked_fill(~batch["valid"].to(self.device), ABSENT)
+            yield batch, scores.flatten(1).amax(1), maps
 
     def predict(
         self, loader: Iterable[dict]
@@ -507,10 +530,12 @@ class GLASS(nn.Module):
     ) -> dict[str, float]:
         """Compute the metrics of the current weights, streaming.
 
+        The pixel metrics are over images whose ground truth is known, and padding is not counted.
+
         Args:
             loader: the test set.
             pro: compute the regions' metrics too.
-            pictures: folder for one picture an image (image | ground truth | heat map).
+            pictures: folder for one picture an image (image | ground truth, gray where unknown | heat map).
             bank: of the test images' features, see scored.
             record: takes every image's score, and the curves.
 
@@ -521,13 +546,13 @@ class GLASS(nn.Module):
         for batch, scores, maps in self.scored(loader, bank):
             maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
             image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
-            pixel_metrics.update(maps, masks)
+            for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
+                pixel_metrics.update(known_maps, known_masks)
             if record is not None:
                 record.update(scores.cpu().numpy(), maps, batch["is_anomaly"], batch.get("image_path", ()))
             if pictures is not None:
-                for image, mask, anomaly_map in zip(batch["image"].numpy(), masks, maps, strict=True):
+                for strip in _strips(batch, maps, masks):
                     count += 1
-                    strip = images.side_by_side(images.denormalise(image), mask[0], anomaly_map)
                     checkpoint.atomic_write(pictures / f"{count:03d}.png", images.encode_png(strip))
         if record is not None:
             record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
@@ -631,6 +656,16 @@ def _batches(loader: Iterable[dict], epoch: int, start: int, stop: int) -> Itera
         return iter(())
     skipped = start if _set_epoch(loader, epoch, "train", start) else 0
     return islice(loader, start - skipped, stop - skipped)
+
+
+def _strips(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield image | ground truth, gray where unknown | heat map of each image, without its padding."""
+    for k, image in enumerate(batch["image"].numpy()):
+        whole = slice(None), slice(None)
+        rows, columns = padding.bounds(batch["valid"][k].numpy()) if "valid" in batch else whole
+        known = batch["mask_known"][k] if "mask_known" in batch else True
+        mask = masks[k, 0, rows, columns] if known else np.full_like(maps[k, rows, columns], 0.5)
+        yield images.side_by_side(images.denormalise(image)[rows, columns], mask, maps[k, rows, columns])
 
 
 def _steps(loader: Iterable[dict], limit: int) -> int:

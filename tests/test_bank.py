@@ -2,7 +2,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from small import CPU, Samples, small_glass
+from small import CPU, SIZE, Samples, small_glass
 from torch.utils.data import DataLoader
 
 from bank import FeatureBank
@@ -19,6 +19,15 @@ class Drawn(Samples):
         self.asked += 1
         sample = super().__getitem__(getattr(draw, "index", draw))
         return sample if getattr(draw, "synthesise", True) else sample | {"aug": torch.tensor([1])}
+
+
+class Padded(Drawn):
+    """Samples with padding, as much as the position says, and one of unknown truth."""
+
+    def __getitem__(self, draw) -> dict:
+        sample = super().__getitem__(draw)
+        sample["valid"] = torch.arange(SIZE).expand(SIZE, SIZE) < SIZE - 4 * (sample["index"] % 4)
+        return sample | {"mask_known": int(sample["index"] != 1)}
 
 
 def loaders(train: int = 10, test: int = 6) -> tuple[DataLoader, DataLoader]:
@@ -55,6 +64,23 @@ def test_evaluations_from_the_bank_are_the_same(tmp_path):
     first, second = (model.evaluate(test, bank=bank) for _ in range(2))
     assert bank.full
     assert first == second == model.evaluate(test)
+
+
+def test_padding_and_unknown_truth_come_back_from_the_bank(tmp_path):
+    model = small_glass(tmp_path, cache="host")
+    training = DataLoader(Padded(10, True), batch_sampler=EpochSampler(10, 4, 0, "mvtec_small"))
+    bank = model._fill_bank(training, "training images")
+    center = model.center(training, 3, bank)
+    torch.testing.assert_close(center, model.center(training, 3), atol=1e-5, rtol=1e-5)
+    training.batch_sampler.set_epoch(3, "center")
+    spoilt = model.center([batch | {"image": batch["image"] * batch["valid"][:, None]} for batch in training], 3)
+    assert not torch.allclose(center, spoilt, atol=1e-3)  # the pictures matter at all
+
+    test = DataLoader(Padded(6, False), batch_size=4)
+    bank = model._open_bank(test, "test images")
+    first, second = (model.evaluate(test, bank=bank) for _ in range(2))
+    assert bank.full and first == second
+    assert len(bank.frames) == 4
 
 
 def test_the_mean_over_batches_weighs_a_partial_batch_more():

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from small import GRID, SIZE, Samples, loader, small_glass
+from torch.utils.data import default_collate
 
 import checkpoint
+import metrics
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
 
@@ -33,10 +36,10 @@ def test_noise_alone_is_as_long_as_the_paper_says():
     assert noise.norm(dim=1).mean().item() == pytest.approx(0.015 * math.sqrt(1536), abs=1e-3)  # 0.588
 
 
-def plain_loss(model, image, aug, mask_s, center, noise) -> torch.Tensor:
+def plain_loss(model, image, aug, mask_s, center, noise, rows=slice(None)) -> torch.Tensor:
     """Compute a step's loss word by word, with rows picked by index and the ascent attached to its graph."""
-    fake, true = model.adapt(model._embed(aug)), model.adapt(model._embed(image))
-    m, c = mask_s.reshape(-1, 1), center.repeat(len(image), 1)
+    fake, true = model.adapt(model._embed(aug)[rows]), model.adapt(model._embed(image)[rows])
+    m, c = mask_s.reshape(-1, 1)[rows], center.repeat(len(image), 1)[rows]
     normal = torch.cat([(fake - c)[m[:, 0] == 0], true - c])
     radius = normal.norm(dim=1).quantile(model.radius).item()
     gaus = true + noise
@@ -69,14 +72,29 @@ def plain_loss(model, image, aug, mask_s, center, noise) -> torch.Tensor:
 @pytest.mark.parametrize("svd", [0, 1])
 @pytest.mark.parametrize("options", [{}, {"mining": 0}, {"step": 3}, {"p": 0.0}, {"pre_proj": 0}, {"dsc_layers": 1}])
 def test_a_training_step_is_the_plain_one(svd, options):
+    check_step(next(iter(loader(4, True))), slice(None), svd, options)
+
+
+@pytest.mark.parametrize("svd", [0, 1])
+def test_rows_on_padding_take_no_part_in_a_step(svd):
     batch = next(iter(loader(4, True)))
+    batch["valid"] = torch.ones(4, SIZE, SIZE, dtype=torch.bool)
+    batch["valid"][1, :, 20:] = False  # 4 pixels a cell: the first 5 of 8 columns are left
+    batch["valid"][2, :6] = False  # the centre of the second row, at 6, is inside
+    inside = torch.ones(4, 8, 8, dtype=torch.bool)
+    inside[1, :, 5:], inside[2, :1] = False, False
+    check_step(batch, inside.flatten(), svd, {})
+
+
+def check_step(batch, rows, svd, options):
     picked = [batch[key] for key in ("image", "aug", "mask_s")]
     plain, ours = (small_glass(svd=svd, noise=0.5, **options) for _ in range(2))
     for model in (plain, ours):
         model._set_training(True)
     center = torch.randn(64, 24, generator=torch.Generator().manual_seed(5))
-    noise = torch.randn(256, 24, generator=torch.Generator().manual_seed(1)) * 0.5
-    loss = plain_loss(plain, *picked, center, noise)
+    count = len(torch.ones(256)[rows])
+    noise = torch.randn(count, 24, generator=torch.Generator().manual_seed(1)) * 0.5
+    loss = plain_loss(plain, *picked, center, noise, rows)
     for optimizer in plain.optimizers.values():
         optimizer.zero_grad()
     loss.backward()
@@ -104,6 +122,57 @@ def test_the_center_weighs_the_images_of_a_partial_batch_more():
         rows = torch.stack([model.adapt(model._embed(Samples(5, True)[i]["image"][None])) for i in range(5)])
     expected = (rows[:4].mean(0) + rows[4]) / 2
     torch.testing.assert_close(model.center(batches, 0), expected, atol=1e-5, rtol=1e-5)
+
+
+def padded(count, train):
+    """Return batches of samples whose right part is padding: 4 columns of cells in the first, none in the fifth."""
+    samples = [Samples(count, train)[i] for i in range(count)]
+    for i, sample in enumerate(samples):
+        sample["valid"] = torch.arange(SIZE).expand(SIZE, SIZE) < 16 + 4 * i
+        sample["mask_known"] = int(i != 3)
+    return [default_collate(samples[i : i + 4]) for i in range(0, count, 4)]
+
+
+def test_rows_on_padding_do_not_count_for_the_center():
+    model, batches = small_glass(), padded(5, True)
+    with torch.no_grad():
+        images = torch.cat([batch["image"] for batch in batches])
+        rows = model.adapt(model._embed(images)).reshape(5, 8, 8, -1)
+    center = model.center(batches, 0).reshape(8, 8, -1)
+    torch.testing.assert_close(center[:, :4], (rows[:4, :, :4].mean(0) + rows[4, :, :4]) / 2, atol=1e-5, rtol=1e-5)
+    column = (rows[2:4, :, 5].sum(0) / 4 + rows[4, :, 5]) / (2 / 4 + 1)  # padding in two images of the first batch
+    torch.testing.assert_close(center[:, 5], column, atol=1e-5, rtol=1e-5)
+
+
+def test_cells_on_padding_count_neither_for_the_score_nor_for_the_map(monkeypatch):
+    model, batches = small_glass(), padded(4, False)
+    grid = torch.arange(8.0).expand(4, 8, 8) / 8  # the score of a cell tells its column
+    monkeypatch.setattr(type(model.discriminator), "forward", lambda self, rows: grid.reshape(-1, 1))
+    ((_, scores, maps),) = model.scored(batches)
+    assert scores.tolist() == [3 / 8, 4 / 8, 5 / 8, 6 / 8]
+    for k in range(4):
+        valid = batches[0]["valid"][k]
+        assert maps[k][valid].max() <= scores[k] + 1e-6  # smoothing brings nothing in from the padding
+        assert maps[k][~valid].isnan().all()
+
+
+def test_pixel_metrics_leave_out_padding_and_unknown_truth(monkeypatch):
+    model, batches = small_glass(), padded(4, False)
+    seen = []
+    monkeypatch.setattr(metrics.PixelMetrics, "update", lambda self, *pair: seen.append(pair))
+    result = model.evaluate(batches)
+    assert [maps.shape for maps, _ in seen] == [(1, SIZE, 16), (1, SIZE, 20), (1, SIZE, 24)]  # the fourth is unknown
+    assert (seen[1][1] == batches[0]["mask_gt"][1, :, :, :20].numpy()).all()
+    assert 0 <= result["image_auroc"] <= 1  # of all four
+    assert np.isnan(result["pixel_auroc"])
+
+
+def test_pictures_show_no_padding_and_unknown_truth_as_gray(tmp_path):
+    model, batches = small_glass(), padded(4, False)
+    model.evaluate(batches, pictures=tmp_path)
+    strips = [np.asarray(Image.open(tmp_path / f"{k:03d}.png")) for k in (1, 4)]
+    assert [strip.shape for strip in strips] == [(256, 3 * 128, 3), (256, 3 * 224, 3)]  # 16 and 28 columns of 32 rows
+    assert (strips[1][50:200, 250:400] == 127).all()
 
 
 @pytest.mark.parametrize(("images", "batch_size", "limit", "steps"), [(40, 4, 10, 3), (40, 4, 12, 4), (8, 4, 392, 2)])

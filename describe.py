@@ -82,7 +82,7 @@ def new_card(
         checkpoint=_checkpoint(*checkpoint.best_checkpoint(glass.ckpt_dir), select),
         backbone=backbone,
         network=_network(sets.test, options),
-        geometry=_geometry(sets.test.geometry),
+        geometry=sets.test.geometry.to_dict(),
         normalisation=card.Normalisation(_listed(images.IMAGENET_MEAN), _listed(images.IMAGENET_STD)),
         hypothesis=("hypersphere" if glass.hypersphere else "manifold") if trained else None,
         threshold=_threshold(calibration, rate),
@@ -130,11 +130,6 @@ def _images(sets: ClassSets, calibration: int, trained: bool) -> card.Images:
     if not trained:
         return card.Images(None, calibration, None, len(sets.test))
     return card.Images(len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test))
-
-
-def _geometry(geometry: images.Geometry) -> dict[str, Any]:
-    resize = geometry.resize if isinstance(geometry.resize, int) else list(geometry.resize)
-    return {"resize": resize, "imagesize": list(geometry.imagesize), "mode": "crop"}
 
 
 def _network(test: AnomalyDataset, options: Mapping[str, Any]) -> card.Network:

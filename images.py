@@ -5,9 +5,10 @@ Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]. Sizes a
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,10 +21,17 @@ IMAGENET_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32).reshape(3, 1, 1
 NORMALISED = np.arange(256, dtype=np.float32) / 255  # [3, 256], what each value of a channel becomes
 NORMALISED = ((NORMALISED - IMAGENET_MEAN) / IMAGENET_STD).reshape(3, 256)
 
+CROP, STRETCH, LETTERBOX = MODES = ("crop", "stretch", "letterbox")  # --resize_mode
+PADDING = (124, 116, 104)  # of letterboxed pictures: ImageNet's mean, as near to the zeros that convolutions pad with
+
 FIRST_LYING = 5  # EXIF orientations from here on swap height and width
 DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 # What Pillow raises on damaged files, by format.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class UnreadableImage(ValueError):
+    """A file that cannot be read as an image."""
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -46,7 +54,7 @@ def open_rgb(path: Path) -> Image.Image:
     """Open an image upright, as 8-bit RGB; alpha is dropped, 16-bit gray scaled.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it cannot be read, or has more than 16 bits.
+        FileNotFoundError, UnreadableImage: there is none, or it cannot be read, or has more than 16 bits.
     """
     image = _open(path)
     if image.mode[0] in DEEP:
@@ -60,7 +68,7 @@ def open_mask(path: Path, first_channel: bool = False) -> Image.Image:
     In 16-bit masks, what is above 0 stays above 0.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it cannot be read, or has more than 16 bits.
+        FileNotFoundError, UnreadableImage: there is none, or it cannot be read, or has more than 16 bits.
     """
     mask = _open(path)
     if mask.mode[0] in DEEP:
@@ -74,7 +82,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Return (height, width) of the upright image from the file's header, without decoding it.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it does not even begin like an image.
+        FileNotFoundError, UnreadableImage: there is none, or it does not even begin like an image.
     """
     image = _open(path, decode=False)
     lies = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_LYING
@@ -92,15 +100,21 @@ def _open(path: Path, decode: bool = True) -> Image.Image:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} does not exist: restore it, or correct the list that names it.") from error
     except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
+        raise UnreadableImage(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
 
 
 def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray:
     """Return the gray values of a deep image, 0 .. 65535."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"{path} has 32-bit values, whose range is not known: convert it to 8 or 16 bits.")
+        raise UnreadableImage(f"{path} has 32-bit values, whose range is not known: convert it to 8 or 16 bits.")
     return values
+
+
+def as_text(size: int | Sequence[int]) -> str:
+    """Write a side, or (height, width), as the command line takes it: 288 or 200x320."""
+    height, width = pair(size)
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -114,39 +128,86 @@ class Geometry:
     """How a picture is brought to the network's size, and a map back to the picture's.
 
     Attributes:
-        resize: the picture's shorter side after the resize, aspect kept; or the (height, width) it is stretched to.
-        imagesize: (height, width) of the centre crop taken after it. Where a picture of kept aspect would not
-            cover the crop (only possible if the crop is not square), it is enlarged until it does.
+        resize: with "crop", the picture's shorter side after the resize, aspect kept; or the (height, width) it is
+            stretched to. None with the other modes.
+        imagesize: (height, width) of the result.
+        mode: "crop" takes the centre of the resized picture. Where one of kept aspect would not cover the crop (only
+            possible if the crop is not square), it is enlarged until it does. "stretch" resizes to imagesize, aspect
+            not kept; "letterbox" resizes until the picture just fits, aspect kept, and pads it on both sides.
     """
 
-    resize: int | tuple[int, int]
+    resize: int | tuple[int, int] | None
     imagesize: tuple[int, int]
+    mode: str = CROP
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"--resize_mode {self.mode} must be one of {', '.join(MODES)}.")
+        if (self.resize is None) == (self.mode == CROP):
+            raise ValueError(f"--resize {self.resize} does not fit --resize_mode {self.mode}: only {CROP} takes one.")
+        if self.mode != CROP:
+            return
         height, width = pair(self.resize)
         crop_height, crop_width = (min(self.imagesize),) * 2 if isinstance(self.resize, int) else self.imagesize
         if crop_height > height or crop_width > width:
-            raise ValueError(f"--imagesize {self.imagesize} does not fit into --resize {self.resize}: raise --resize.")
+            wanted, given = (as_text(size) for size in (self.imagesize, self.resize))
+            raise ValueError(f"--imagesize {wanted} is above --resize {given}: raise --resize.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Geometry":
+        """Make a geometry of what to_dict gave."""
+        resize = values["resize"]
+        resize = resize if resize is None or isinstance(resize, int) else pair(resize)
+        return cls(resize, pair(values["imagesize"]), values["mode"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the geometry as plain values, as JSON has them."""
+        resize = list(self.resize) if isinstance(self.resize, tuple) else self.resize
+        return {"resize": resize, "imagesize": list(self.imagesize), "mode": self.mode}
 
     def apply(self, image: Image.Image) -> np.ndarray:
-        """Resize and crop a picture of any mode; the result has imagesize."""
-        return self.crop(np.asarray(self.resized(image)))
+        """Bring a picture of any mode to imagesize."""
+        return self.fit(np.asarray(self.resized(image)))
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """Resize a picture, bilinear with antialias, without the crop."""
+        """Resize a picture, bilinear with antialias, without the crop or the padding."""
         height, width = self.resized_size(image.height, image.width)
         return image.resize((width, height), Image.Resampling.BILINEAR)
 
-    def crop(self, pixels: np.ndarray) -> np.ndarray:
-        """Crop the centre out of the pixels of a resized picture, [H', W'] or [H', W', 3]; a view."""
+    def fit(self, pixels: np.ndarray) -> np.ndarray:
+        """Crop the centre out of a resized picture, [H', W'] or [H', W', 3], a view; or pad it, a mask with 0."""
         top, left = self._corner(pixels.shape[:2])
         height, width = self.imagesize
-        return pixels[top : top + height, left : left + width]
+        if self.mode != LETTERBOX:
+            return pixels[top : top + height, left : left + width]
+        padded = np.empty((height, width, *pixels.shape[2:]), pixels.dtype)
+        padded[:] = PADDING if pixels.ndim == 3 else 0
+        padded[self.filled(pixels.shape[:2])] = pixels
+        return padded
+
+    def filled(self, resized: tuple[int, int]) -> tuple[slice, slice]:
+        """Return the rows and columns of the result that a picture of this size after the resize fills."""
+        corner = self._corner(resized)
+        spans = zip(corner, resized, self.imagesize, strict=True)
+        rows, columns = (slice(max(0, -start), min(side, length - start)) for start, length, side in spans)
+        return rows, columns
+
+    def valid(self, size: tuple[int, int]) -> np.ndarray:
+        """Return where the result shows the picture of this `size`, (height, width), and not padding; bool [H, W]."""
+        valid = np.zeros(self.imagesize, dtype=bool)
+        valid[self.filled(self.resized_size(*size))] = True
+        return valid
+
+    def lost(self, size: tuple[int, int]) -> float:
+        """Return the share of the area of a picture of this `size`, (height, width), that the crop cuts away."""
+        resized = self.resized_size(*size)
+        shares = [min(1.0, side / length) for side, length in zip(self.imagesize, resized, strict=True)]
+        return 1 - shares[0] * shares[1]
 
     def restore(self, segmentation: np.ndarray, size: tuple[int, int], outside: float = np.nan) -> np.ndarray:
         """Bring a map of imagesize back to the picture's own `size`, (height, width), bilinearly, as float32.
 
-        The border that the crop cut away, where nothing is known, becomes `outside`.
+        The border that the crop cut away, where nothing is known, becomes `outside`. What lies on padding is not used.
         """
         resized = self.resized_size(*size)
         axes = zip(size, resized, self._corner(resized), segmentation.shape, strict=True)
@@ -157,8 +218,17 @@ class Geometry:
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) that a picture of this height and width has after the resize."""
-        if not isinstance(self.resize, int):
+        if self.mode == STRETCH:
+            return self.imagesize
+        if isinstance(self.resize, tuple):
             return self.resize
+        if self.mode == LETTERBOX:
+            scale = min(self.imagesize[0] / height, self.imagesize[1] / width)
+            return _scaled(height, self.imagesize[0], scale), _scaled(width, self.imagesize[1], scale)
+        return self._covering_size(height, width)
+
+    def _covering_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of kept aspect whose shorter side is `resize`, or a larger one that covers the crop."""
         long = int(self.resize * max(height, width) / min(height, width))  # rounded down, as torchvision does
         size = (self.resize, long) if height <= width else (long, self.resize)
         crop_height, crop_width = self.imagesize
@@ -168,21 +238,27 @@ class Geometry:
         return max(crop_height, round(height * scale)), max(crop_width, round(width * scale))
 
     def _corner(self, resized_size: tuple[int, int]) -> tuple[int, int]:
-        """Return (top, left) of the crop in the resized picture, rounded as torchvision does."""
+        """Return (top, left) of the result in the resized picture, rounded as torchvision does; below 0 to pad."""
         top, left = (int(round((side - crop) / 2.0)) for side, crop in zip(resized_size, self.imagesize, strict=True))
         return top, left
 
 
-def _sample_points(original: int, resized: int, start: int, cropped: int) -> tuple[np.ndarray, ...]:
+def _scaled(side: int, limit: int, scale: float) -> int:
+    """Return a side that is scaled to fit into a limit, in whole pixels and at least one."""
+    return min(limit, max(1, round(side * scale)))
+
+
+def _sample_points(original: int, resized: int, start: int, side: int) -> tuple[np.ndarray, ...]:
     """Find, along one axis, the neighbours of each of a picture's pixels in its map; arrays [original].
 
     Returns lower and upper index, the upper one's weight, and whether the map covers the pixel.
     """
+    first, last = max(0, -start), min(side, resized - start) - 1  # of the map that shows the picture
     points = (np.arange(original) + 0.5) * resized / original - 0.5 - start
-    seen = (points >= -0.5) & (points <= cropped - 0.5)
-    points = points.clip(0, cropped - 1)
+    seen = (points >= first - 0.5) & (points <= last + 0.5)
+    points = points.clip(first, last)
     lower = points.astype(int)
-    return lower, np.minimum(lower + 1, cropped - 1), points - lower, seen
+    return lower, np.minimum(lower + 1, last), points - lower, seen
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ import review
 import tables
 import utils
 from checkpoint import RunState
-from datasets.base import AnomalyDataset, DatasetSplit, EpochSampler
+from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit, EpochSampler
+from datasets.folder import FolderDataset
 from datasets.heldout import ClassSets, share_out
 from datasets.mvtec import MVTecDataset
 from datasets.visa import VisADataset
@@ -37,12 +38,27 @@ from selection import BEST, LAST, VAL, Selection
 
 LOGGER = logging.getLogger(__name__)
 
-READERS = {"mvtec": MVTecDataset, "mpdd": MVTecDataset, "wfdd": MVTecDataset, "visa": VisADataset}
+READERS = {
+    "mvtec": MVTecDataset,
+    "mpdd": MVTecDataset,
+    "wfdd": MVTecDataset,
+    "visa": VisADataset,
+    "folder": FolderDataset,
+}
+LEAST_CUT = 0.005  # share of a picture below which a cut is rounding to whole pixels
 BACKBONE_FILE = "backbone.safetensors"  # weights that cannot be fetched again: random ones, or a user's file
 KEPT_COPIES = 6  # of a class's weights: latest, best, and the state's three; another best before the earlier one goes
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
+NO_TEXTURES = (
+    "No AUG_PATH: synthetic defects take textures drawn by formula. Real ones, DTD, are better, and published figures "
+    "rest on them: python prepare.py dtd OUT fetches them; then give OUT/dtd/images as AUG_PATH."
+)
+CUT = (
+    "%s: the crop cuts away %.1f %% of the pictures' area, and defects there are not seen: --resize_mode letterbox or "
+    "stretch keeps all of it."
+)
 READER_NAMES = {  # command line -> readers, where they differ
     "brightness": "brightness_factor",
     "contrast": "contrast_factor",
@@ -65,6 +81,7 @@ NOT_TRAINING = (
     "augment",
     "svd",
     "downsampling",
+    "skip_broken",
 )
 
 
@@ -118,6 +135,8 @@ class Job:
         self.device = utils.set_torch_device([index for index in gpu if index >= 0])
         utils.set_precision(net["precision"])
         self.workers = self._cap_workers(data["num_workers"])
+        if train and data.get("aug_path") is None and data.get("distribution") != JUDGE_ONLY:
+            LOGGER.warning("%s", NO_TEXTURES)
 
     def run(self) -> bool:
         """Train (unless only tests are wanted) and test every class on every backbone; return whether any failed.
@@ -363,6 +382,9 @@ class Job:
         sets = tuple(reader(self.data["data_path"], self.data["aug_path"], split=split, **options) for split in splits)
         for each in sets:
             each.check(os.cpu_count() or 1)
+        cut = max(each.cut for each in sets)
+        if cut >= LEAST_CUT:
+            LOGGER.warning(CUT, self._name(classname), 100 * cut)
         return sets
 
     def _sets(self, classname: str) -> ClassSets:
@@ -375,7 +397,7 @@ class Job:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
             whole = sorted({path for entry in sets.entries for path in (entry.image, entry.mask) if path is not None})
-            found = provenance.fingerprint(whole, sets.train.textures, self.data["data_path"])
+            found = provenance.fingerprint(whole, sets.train.textures.paths, self.data["data_path"])
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 

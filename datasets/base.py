@@ -5,9 +5,11 @@ A sample is a dict:
     aug         float32 [3, H, W], the image with a synthetic defect; a placeholder [1] where none is made
     mask_s      float32 [h, w] in {0, 1}, the defect on the feature grid; a placeholder [1] where none is made
     mask_gt     float32 [1, H, W] in [0, 1], ground truth
+    mask_known  int, 0 for a defect without a mask, whose mask_gt means nothing; else 1
     is_anomaly  int, 0 or 1
     image_path  str
     index       int, position in the data set
+    valid       bool [H, W], where the image shows the picture and not padding; only with the letterbox
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,17 +27,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from datasets.checks import readable
 from datasets.foreground import ForegroundMasks
 from datasets.sampler import Draw, EpochSampler
-from images import Geometry, list_images, normalise, open_mask, open_rgb, pair, read_size
+from datasets.textures import DrawnTextures, TextureFolder, Textures
+from images import CROP, LETTERBOX, Geometry, list_images, normalise, open_mask, open_rgb, pair, read_size
 from pixels import OwnPixels, Pixels, keep_pixels
 from synthesis import ImageJitter, add_defect, augment_texture, draw_beta
 from utils import table_flag
 
-__all__ = ["AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler"]
+__all__ = ["GOOD", "AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler", "find_mask"]
 
 LOGGER = logging.getLogger(__name__)
 
+GOOD = "good"  # the folder of normal images
 JUDGE_ONLY = 1  # --distribution
 DEFECT = 255  # the value of ground truth masks that counts as defect
 
@@ -63,10 +68,11 @@ class AnomalyDataset(Dataset):
 
     Args:
         source: folder of the data set.
-        anomaly_source_path: folder of textures, in folders of any depth; needed for training only.
+        anomaly_source_path: folder of textures, in folders of any depth; None draws textures by formula. Read for
+            training only.
         dataset_name, classname: together "<dataset>_<class>", the name in the distribution tables.
-        resize: shorter side, or (height, width), images are resized to.
-        imagesize: side or (height, width) of the centre crop.
+        resize: shorter side, or (height, width), images are resized to before the crop; without it, not used.
+        imagesize: side or (height, width) of the images that the network gets.
         split: training or test images.
         seed: kept for scripts; the sampler hands over the draws.
         rotate_degrees .. v_flip_p: random transforms of training images, see ImageJitter.
@@ -78,9 +84,13 @@ class AnomalyDataset(Dataset):
         downsampling: pixels a cell of the default feature grid.
         batch_size, augment: kept for scripts and old command lines, without effect here.
         judge_path: folder of the judgements of earlier runs.
+        resize_mode: "crop", "stretch" or "letterbox", see images.Geometry.
+        normal_dir: names of the folders of normal images, where the layout has such folders.
+        skip_broken: let `check` leave out images that cannot be read.
 
     Attributes:
         grid: (h, w) of mask_s; set it to the backbone's before iterating.
+        cut: mean share of the images' area that the crop cuts away, known after `check`.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -96,18 +106,20 @@ class AnomalyDataset(Dataset):
         scale: float = 0, brightness_factor: float = 0, contrast_factor: float = 0, saturation_factor: float = 0,
         gray_p: float = 0, h_flip_p: float = 0, v_flip_p: float = 0, distribution: int = 0, mean: float = 0.5,
         std: float = 0.1, fg: int = 1, rand_aug: int = 1, downsampling: int = 8, batch_size: int = 8,
-        augment: bool = False, judge_path: Path | None = None,
+        augment: bool = False, judge_path: Path | None = None, resize_mode: str = CROP,
+        normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False,
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
         self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
+        self.normal_dir, self.skip_broken, self.cut = tuple(normal_dir), skip_broken, 0.0
         if distribution not in range(5) or fg not in range(3):
             raise ValueError(f"--distribution {distribution} must be 0 to 4, and --fg {fg} 0 to 2.")
         self.training = split is DatasetSplit.TRAIN
         self.imgsize, (height, width) = imagesize, pair(imagesize)
         self.imagesize = (3, height, width)
-        self.resize = self._effective_resize(resize)
-        self.geometry = Geometry(self.resize, (height, width))
+        self.resize = self._effective_resize(resize) if resize_mode == CROP else None
+        self.geometry = Geometry(self.resize, (height, width), resize_mode)
         self.foreground_masks = ForegroundMasks(self.source / "fg_mask" / classname, self.geometry)
         self.grid = (height // downsampling, width // downsampling)
         if min(self.grid) < 1:
@@ -118,9 +130,10 @@ class AnomalyDataset(Dataset):
         )  # fmt: skip
         self.entries = self._list_entries()
         self.pixels: Pixels = OwnPixels()  # without room
-        self.textures: list[Path] = []
+        self.textures: Textures | None = None
         if self.training and distribution != JUDGE_ONLY:
-            self.textures = _list_textures(anomaly_source_path)
+            folder, size = anomaly_source_path, (height, width)
+            self.textures = DrawnTextures(size) if folder is None else TextureFolder(folder, self.geometry)
 
     @property
     def name(self) -> str:
@@ -140,23 +153,25 @@ class AnomalyDataset(Dataset):
         entry = self.entries[draw.index]
         rng = np.random.default_rng(draw.seed)
         pixels = self.pixels.get(draw.index, lambda: self._read_pixels(entry.image))
-        image = self._finished(self.jitter(pixels, rng) if self.training else pixels)
+        image = normalise(self.geometry.fit(self.jitter(pixels, rng) if self.training else pixels))
         aug = mask_s = np.ones(1, dtype=np.int64)
-        if self.textures and draw.synthesise:
-            mask_fg = 1
-            if self.foreground:
-                mask_fg = self.pixels.get(len(self) + draw.index, lambda: self.foreground_masks.read(entry.image))
+        if self.textures is not None and draw.synthesise:
             beta = draw_beta(rng, self.mean, self.std)
-            aug, mask_s = add_defect(image, self._texture(rng), mask_fg, self.grid, beta, rng)
-        return {
+            foreground = self._foreground(draw.index, pixels.shape[:2])
+            aug, mask_s = add_defect(image, self._texture(rng), foreground, self.grid, beta, rng)
+        sample = {
             "image": torch.from_numpy(image),
             "aug": torch.from_numpy(aug),
             "mask_s": torch.from_numpy(mask_s),
             "mask_gt": torch.from_numpy(self._mask(entry.mask))[None],
+            "mask_known": int(not entry.is_anomaly or entry.mask is not None),
             "is_anomaly": entry.is_anomaly,
             "image_path": str(entry.image),
             "index": draw.index,
         }
+        if self.geometry.mode == LETTERBOX:
+            sample["valid"] = torch.from_numpy(self._valid(pixels.shape[:2]))
+        return sample
 
     def check(self, workers: int) -> None:
         """Decode every image and mask of the class once, in threads, before any training.
@@ -166,11 +181,15 @@ class AnomalyDataset(Dataset):
             ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty or of
                 another aspect ratio.
         """
-        foreground = bool(self.textures) and self._wants_foreground()
-        with ThreadPoolExecutor(workers) as pool:
-            found = list(pool.map(lambda entry: self._check_entry(entry, foreground), self.entries))
-            list(pool.map(read_size, self.textures))
-        pale = [path for path in found if path is not None]
+        foreground = self.textures is not None and self._wants_foreground()
+        what = f"{self.split.value} images of {self.name}"
+        found = readable(self.entries, partial(self._check_entry, foreground), workers, self.skip_broken, what)
+        self.entries = [entry for entry, _ in found]
+        self.cut = float(np.mean([self.geometry.lost(size) for _, (size, _) in found])) if found else 0.0
+        if isinstance(self.textures, TextureFolder):
+            read = readable(self.textures.paths, read_size, workers, self.skip_broken, "textures")
+            self.textures.paths = [path for path, _ in read]
+        pale = [path for _, (_, path) in found if path is not None]
         if pale:
             advice = "as released only 255 counts as defect; redraw them with 0 and 255"
             LOGGER.warning("%s: %d masks have no pixel of 255, e.g. %s: %s.", self.name, len(pale), pale[0], advice)
@@ -189,10 +208,11 @@ class AnomalyDataset(Dataset):
         All workers of a loader that starts inside the block share them.
         """
         with ThreadPoolExecutor(threads) as pool:
-            sizes = list(pool.map(read_size, [entry.image for entry in self.entries] + self.textures))
-        shapes = [(*self.geometry.resized_size(*size), 3) for size in sizes]
+            sizes = pool.map(read_size, [entry.image for entry in self.entries])
+            shapes = [(*self.geometry.resized_size(*size), 3) for size in sizes]
+            textures = list(pool.map(self.textures.shape, range(len(self.textures)))) if self.textures else []
         masks = [self.imagesize[1:] if self.fg else (0,)] * len(self)
-        self.pixels = keep_pixels(self.name, shapes[: len(self)] + masks + shapes[len(self) :])
+        self.pixels = keep_pixels(self.name, shapes + masks + textures)
         try:
             yield
         finally:
@@ -216,18 +236,28 @@ class AnomalyDataset(Dataset):
     # --- parts of a sample ----------------------------------------------------------------------------------
 
     def _read_pixels(self, path: Path) -> np.ndarray:
-        """Read an image or texture, uint8 [H', W', 3], resized and not yet cropped."""
+        """Read an image, uint8 [H', W', 3], resized, without the crop or the padding."""
         return np.asarray(self.geometry.resized(open_rgb(path)))
 
-    def _finished(self, pixels: np.ndarray) -> np.ndarray:
-        """Crop and normalise resized pixels, float32 [3, H, W]."""
-        return normalise(self.geometry.crop(pixels))
+    def _valid(self, resized: tuple[int, int]) -> np.ndarray:
+        """Return where an image of this size after the resize shows the picture, bool [H, W]."""
+        valid = np.zeros(self.imagesize[1:], dtype=bool)
+        valid[self.geometry.filled(resized)] = True
+        return valid
+
+    def _foreground(self, index: int, resized: tuple[int, int]) -> np.ndarray:
+        """Return where a defect may lie in an image of this size after the resize, [H, W] in {0, 1}, or 1: anywhere."""
+        if self.foreground:
+            path = self.entries[index].image
+            return self.pixels.get(len(self) + index, lambda: self.foreground_masks.read(path))
+        return self._valid(resized).astype(np.uint8) if self.geometry.mode == LETTERBOX else np.uint8(1)
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a texture and change it, float32 [3, H, W], normalised."""
         drawn = int(rng.integers(len(self.textures)))
-        pixels = self.pixels.get(2 * len(self) + drawn, lambda: self._read_pixels(self.textures[drawn]))
-        return self._finished(augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng))
+        pixels = self.pixels.get(2 * len(self) + drawn, lambda: self.textures.read(drawn))
+        changed = augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng)
+        return normalise(self.textures.crop(changed))
 
     def _mask(self, path: Path | None) -> np.ndarray:
         """Read a ground truth mask, float32 [H, W] in [0, 1]; zeros where there is none."""
@@ -242,24 +272,23 @@ class AnomalyDataset(Dataset):
             return table_flag(self.name, "Foreground", self.judge_path) != 0
         return self.fg == 1
 
-    def _check_entry(self, entry: Entry, foreground: bool) -> Path | None:
-        """Check an image and its masks; return its ground truth mask if that holds values, but none that counts."""
+    def _check_entry(self, foreground: bool, entry: Entry) -> tuple[tuple[int, int], Path | None]:
+        """Check an image and its masks.
+
+        Returns:
+            the image's (height, width), and its ground truth mask if that holds values, but none that counts.
+        """
         size = open_rgb(entry.image).size
         if foreground:
             self.foreground_masks.check(entry.image, size)
-        if entry.mask is None:
-            return None
-        mask = open_mask(entry.mask)
-        if mask.size != size:
+        mask = open_mask(entry.mask) if entry.mask is not None else None
+        if mask is not None and mask.size != size:
             raise ValueError(f"{entry.mask} is {mask.size}, its image {size} (width, height): make the sizes equal.")
-        return entry.mask if not self.labels_masks and 0 < mask.getextrema()[1] < DEFECT else None
+        pale = mask is not None and not self.labels_masks and 0 < mask.getextrema()[1] < DEFECT
+        return size[::-1], entry.mask if pale else None
 
 
-def _list_textures(folder: Path | None) -> list[Path]:
-    """List the textures of a folder of any depth."""
-    if folder is None:
-        raise ValueError("Training needs textures: give AUG_PATH, a folder of images such as dtd/images.")
-    textures = list_images(Path(folder), recursive=True)
-    if not textures:
-        raise ValueError(f"{folder} holds no images: give the folder that holds the texture folders, as dtd/images.")
-    return textures
+def find_mask(folder: Path, image: Path) -> Path | None:
+    """Return the ground truth mask of an image in a folder, `<stem>_mask` or `<stem>` of any image type, if any."""
+    masks = {path.stem: path for path in (list_images(folder) if folder.is_dir() else [])}
+    return masks.get(f"{image.stem}_mask") or masks.get(image.stem)

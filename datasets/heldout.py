@@ -118,7 +118,7 @@ def share_out(
         _say_last(test, selection.patience)
     if calibration > 0:
         train, held = hold_out(train, calibration, seed, "calibration")
-        held.textures = []  # no defects
+        held.textures = None  # no defects
         LOGGER.info("%s: %d normal images are held out for the threshold.", train.name, len(held))
     if rule == SYNTHETIC:
         train, normals = hold_out(train, selection.share, seed, SYNTHETIC)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit, Entry
+from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit, Entry, find_mask
 from images import list_images
 
 __all__ = ["DatasetSplit", "MVTecDataset"]
 
-GOOD = "good"  # the folder of normal images
 ENLARGED = ("wood", "toothbrush")  # classes resized beyond the crop, as released
 ENLARGEMENT = 329 / 288
 
@@ -20,12 +19,14 @@ class MVTecDataset(AnomalyDataset):
         folder = _class_folder(self.source, self.classname) / self.split.value
         kinds = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir())
         entries = []
-        for kind in [GOOD] if self.training else kinds:
+        for kind in self.normal_dir if self.training else kinds:
+            normal = kind in self.normal_dir
             for image in list_images(folder / kind):
-                mask = None if kind == GOOD else _find_mask(folder.parent / "ground_truth" / kind, image)
-                entries.append(Entry(image, int(kind != GOOD), mask, kind))
+                mask = None if normal else _mask_of(image, folder.parent / "ground_truth" / kind)
+                entries.append(Entry(image, int(not normal), mask, kind))
         if not entries:
-            raise ValueError(f"{folder} holds no images: put them into {folder / GOOD} and folders of defects.")
+            place = folder / self.normal_dir[0]
+            raise ValueError(f"{folder} holds no images: put them into {place} and folders of defects.")
         return entries
 
     def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:
@@ -44,10 +45,9 @@ def _class_folder(source: Path, classname: str) -> Path:
     return source / classname
 
 
-def _find_mask(folder: Path, image: Path) -> Path:
+def _mask_of(image: Path, folder: Path) -> Path:
     """Return the ground truth mask of an image."""
-    masks = {path.stem: path for path in (list_images(folder) if folder.is_dir() else [])}
-    found = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
+    found = find_mask(folder, image)
     if found is None:
         raise FileNotFoundError(f"{folder / image.stem}_mask.png is missing: add the mask of {image}.")
     return found

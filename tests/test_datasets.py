@@ -252,8 +252,61 @@ def test_wood_ignores_resize(mvtec):
 
 
 def test_imagesize_above_resize_is_refused(mvtec):
-    with pytest.raises(ValueError, match="does not fit into --resize 32"):
+    with pytest.raises(ValueError, match="--imagesize 40 is above --resize 32"):
         nut(mvtec, imagesize=40)
+
+
+def letterboxed(root, size=(30, 60), **options):
+    """Return the nuts, all of one size, letterboxed to 32 x 32: (30, 60) fills 16 rows."""
+    for i in range(5):
+        write(root / f"nut/train/good/{i:03d}.png", noise(i, size))
+    return nut(root, resize_mode="letterbox", **options)
+
+
+def test_defects_stay_off_the_padding(mvtec):
+    data = letterboxed(mvtec)
+    data.grid = (32, 32)
+    valid = data[0]["valid"]
+    assert valid.dtype == torch.bool and valid.sum() == 16 * 32 and valid[8:24].all()
+    on = defects(data)
+    assert on[:, valid].any() and not on[:, ~valid].any()
+    for i in range(5):
+        write(mvtec / f"fg_mask/nut/{i:03d}.png", square(size=(30, 60)))
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    inside[12:24, 4:17] = True  # the square and the soft rim that the resize gives it
+    assert not defects(nut(mvtec, resize_mode="letterbox", fg=1))[:, ~inside].any()
+
+
+def test_only_letterboxed_samples_tell_their_padding(mvtec):
+    for mode in ("crop", "stretch"):
+        data = nut(mvtec, resize_mode=mode)
+        assert "valid" not in data[0] and data[0]["image"].shape == (3, 32, 32)
+    wide = letterboxed(mvtec, imagesize=(20, 32))
+    assert wide[0]["valid"].sum() == 16 * 32 and wide[0]["image"].shape == (3, 20, 32)
+
+
+def test_wood_is_enlarged_for_the_crop_alone(mvtec):
+    (mvtec / "nut").rename(mvtec / "wood")
+    data = MVTecDataset(mvtec, classname="wood", imagesize=96, split=TEST, resize_mode="stretch")
+    assert data.resize is None and data[0]["image"].shape == (3, 96, 96)
+
+
+def test_check_tells_the_share_that_the_crop_cuts_away(mvtec):
+    data = nut(mvtec)
+    data.check(2)
+    assert data.cut == pytest.approx(1 - 32 / 38)  # 50 x 60 becomes 32 x 38
+    boxed = nut(mvtec, resize_mode="letterbox")
+    boxed.check(2)
+    assert boxed.cut == 0
+
+
+def test_textures_cover_the_picture_where_images_are_padded(mvtec):
+    """A texture with a frame shows it under the padding of none: it is cropped, not letterboxed."""
+    data = letterboxed(mvtec)
+    for index in range(2):
+        pixels = data.textures.read(index)
+        assert pixels.shape == data.textures.shape(index) == (32, 38, 3)
+        assert data.textures.crop(pixels).shape == (32, 32, 3)
 
 
 # --- foreground ---------------------------------------------------------------------------------------------
@@ -344,13 +397,31 @@ def test_textures_are_found_at_any_depth_and_needed_for_training_only(mvtec):
     MVTecDataset(mvtec, None, classname="nut", split=TEST)
     MVTecDataset(mvtec, mvtec / "nowhere", classname="nut", split=TEST)
     MVTecDataset(mvtec, None, classname="nut", distribution=1)
-    with pytest.raises(ValueError, match="Training needs textures"):
-        MVTecDataset(mvtec, None, classname="nut")
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         MVTecDataset(mvtec, mvtec / "nowhere", classname="nut")
     (mvtec / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no images"):
         MVTecDataset(mvtec, mvtec / "empty", classname="nut")
+
+
+def test_broken_textures_are_left_out_on_request(mvtec, caplog):
+    (mvtec / "dtd/b.PNG").write_bytes(b"no image")
+    data = nut(mvtec, skip_broken=True)
+    data.check(2)
+    assert len(data.textures) == 1 and "1 of 2 textures cannot be read" in caplog.text
+    with data.kept_pixels():
+        assert defects(data).any()
+
+
+def test_without_a_folder_textures_are_drawn(mvtec):
+    data = MVTecDataset(mvtec, None, classname="nut", resize=40, imagesize=(32, 36), fg=0)
+    assert len(data.textures) >= 1000
+    fresh = epochs(data)
+    assert not torch.equal(fresh[3]["aug"], fresh[3]["image"])
+    with data.kept_pixels():
+        assert all_same(fresh, epochs(data, workers=2))
+        drawn = data.pixels.written[2 * len(data) :]
+        assert 0 < drawn.sum() <= 10  # two epochs of five images
 
 
 @pytest.mark.parametrize("wrong", [{"distribution": 5}, {"fg": 3}, {"downsampling": 64}])

@@ -26,12 +26,12 @@ PROGRAMS = {
     "calibrate",
 }
 READERS = {name for name in FILES if name.startswith("datasets.")}
-PARTS = {"datasets.foreground", "datasets.sampler"}  # of datasets.base
+PARTS = {"datasets.checks", "datasets.foreground", "datasets.sampler", "datasets.textures"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 EVERYBODY = {"files"}  # whole files: for whoever writes one
 PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}, "published": {"tables"}}  # download serves nothing else
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
-NO_TORCH |= {"evidence", "published", "plots"}
+NO_TORCH |= {"evidence", "published", "plots", "textures"}
 
 
 def imports(name: str) -> set[str]:

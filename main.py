@@ -11,14 +11,39 @@ from typing import Any
 
 import click
 
+import images
 import runs
 from bank import PLACES
+from datasets.base import GOOD
 from interrupts import Interrupts
 from selection import BEST, RULES, Selection
 from utils import PRECISIONS, set_deterministic
 
 LOGGER = logging.getLogger(__name__)
 IGNORED = "Accepted for old command lines; has no effect."
+OWN = "folder"  # NAME of one's own pictures
+NO_TEXTURES = "none"  # for AUG_PATH
+DEFAULTS = {  # option -> its default for benchmark data, and for one's own pictures
+    "fg": (1, 0),
+    "calibration": (0.0, 0.1),
+    "resize_mode": (images.CROP, images.LETTERBOX),
+}
+RESIZE = 288  # where there is a crop
+
+
+class Size(click.ParamType):
+    """A side in pixels, or height x width: 288 or 200x320."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        """Return the side, or (height, width)."""
+        if not isinstance(value, str):
+            return value
+        sides = [int(part) if part.isdecimal() else 0 for part in value.lower().split("x")]
+        if len(sides) > 2 or min(sides) < 1:
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, as in 200x320.", param, ctx)
+        return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
 
 @click.group(chain=True, context_settings={"show_default": True})
@@ -233,9 +258,22 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
     default=16,
     help="Processes that load images; at most the machine's cores are used.",
 )
-@click.option("--resize", type=click.IntRange(1), default=288, help="Pixels the shorter side is resized to.")
 @click.option(
-    "--imagesize", type=click.IntRange(1), default=288, help="Side in pixels of the square cut from the centre."
+    "--resize_mode",
+    type=click.Choice(images.MODES),
+    show_default="crop; letterbox for folder",
+    help="crop: cut the centre out of the resized picture; stretch: to the size, aspect not kept; letterbox: aspect "
+    "kept, padded.",
+)
+@click.option(
+    "--resize",
+    type=Size(),
+    metavar="N|HxW",
+    show_default=f"{RESIZE}, for crop alone",
+    help="Pixels the shorter side is resized to before the crop; HxW does not keep the aspect.",
+)
+@click.option(
+    "--imagesize", type=Size(), metavar="N|HxW", default=288, help="Pixels of the network's picture: a side, or HxW."
 )
 @click.option("--rotate_degrees", type=click.FloatRange(0), default=0, help="Rotate training images by up to this.")
 @click.option(
@@ -283,13 +321,13 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--fg",
     type=click.IntRange(0, 2),
-    default=1,
+    show_default="1; 0 for folder",
     help="Keep synthetic defects on the foreground: 0 never, 1 always, 2 by table.",
 )
 @click.option(
     "--calibration",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0,
+    show_default="0; 0.1 for folder",
     help="Share of the training images that is not trained on, but sets the threshold; 0: the test's normals do.",
 )
 @click.option(
@@ -301,16 +339,36 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
     default=8,
     help="Accepted for old command lines; the backbone's own grid decides.",
 )
+@click.option(
+    "--normal_dir",
+    multiple=True,
+    default=[GOOD],
+    help="Name of a folder of normal pictures. May be given several times.",
+)
+@click.option("--skip_broken", is_flag=True, help="Leave out images that cannot be read, and count them.")
 @click.option("--augment", is_flag=True, help=IGNORED)
-@click.argument("name", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd"]))
+@click.argument("name", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd", OWN]))
 @click.argument("data_path", type=click.Path(path_type=Path))
 @click.argument("aug_path", type=click.Path(path_type=Path), required=False)
 def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
-    """Choose the images: data set NAME in DATA_PATH, textures for synthetic defects in AUG_PATH (dtd/images)."""
-    if options["imagesize"] > options["resize"]:
-        raise click.UsageError(
-            f"--imagesize {options['imagesize']} is above --resize {options['resize']}: raise --resize."
-        )
+    """Choose the images: data set NAME in DATA_PATH, textures for synthetic defects in AUG_PATH (dtd/images).
+
+    NAME folder takes one's own pictures: DATA_PATH/CLASS holds good ones. Without AUG_PATH, or with none, textures are
+    drawn by formula.
+    """
+    for option, (benchmark, own) in DEFAULTS.items():
+        if options[option] is None:
+            options[option] = own if options["name"] == OWN else benchmark
+    if options["resize"] is None and options["resize_mode"] == images.CROP:
+        options["resize"] = RESIZE
+    if options["name"] == "visa" and options["normal_dir"] != (GOOD,):
+        raise click.UsageError("--normal_dir has no effect on visa, whose list says which images are normal.")
+    if str(options["aug_path"]) == NO_TEXTURES:
+        options["aug_path"] = None
+    try:
+        images.Geometry(options["resize"], images.pair(options["imagesize"]), options["resize_mode"])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     return "dataset", options
 
 

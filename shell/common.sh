@@ -10,7 +10,7 @@ EPOCHS="${EPOCHS:-640}"
 EVAL_EPOCHS="${EVAL_EPOCHS:-1}"
 BATCH_SIZE="${BATCH_SIZE:-8}"
 NUM_WORKERS="${NUM_WORKERS:-16}"
-RESIZE="${RESIZE:-288}"
+RESIZE="${RESIZE-288}" # empty: main.py's own
 IMAGESIZE="${IMAGESIZE:-288}"
 NET_OPTIONS="${NET_OPTIONS:-}"         # more options of `net`, or other values: NET_OPTIONS="--step 10 --noise 0.02"
 DATASET_OPTIONS="${DATASET_OPTIONS:-}" # the same for `dataset`
@@ -42,7 +42,7 @@ run_glass() {
     for choice in $BACKBONES; do net+=(-b "$choice"); done
     for choice in $LAYERS; do net+=(-le "$choice"); done
     for choice in $CLASSES; do dataset+=(-d "$choice"); done
-    if ! only_tests "$@"; then
+    if ! only_tests "$@" && [[ "$AUGPATH" != none ]]; then
         need_folder AUGPATH
         textures=("$AUGPATH")
     fi
@@ -53,7 +53,7 @@ run_glass() {
         --meta_epochs "$EPOCHS" --eval_epochs "$EVAL_EPOCHS" --dsc_layers 2 --dsc_hidden 1024 --pre_proj 1 \
         --mining 1 --noise 0.015 --radius 0.75 --p 0.5 --step 20 --limit 392 $NET_OPTIONS \
         dataset "${dataset[@]}" --distribution "$DISTRIBUTION" --mean 0.5 --std 0.1 --fg "$FG" --rand_aug 1 \
-        --batch_size "$BATCH_SIZE" --num_workers "$NUM_WORKERS" --resize "$RESIZE" --imagesize "$IMAGESIZE" \
+        --batch_size "$BATCH_SIZE" --num_workers "$NUM_WORKERS" ${RESIZE:+--resize "$RESIZE"} --imagesize "$IMAGESIZE" \
         $DATASET_OPTIONS "$name" "$data_path" ${textures[@]+"${textures[@]}"}
 }
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Train and test on your own data: bash shell/run-custom.sh [main.py's options, e.g. --test test]
-# Expects MVTec AD's layout, DATAPATH/<class>/{train/good,test/*,ground_truth/*}.
+# Train and test on your own pictures: bash shell/run-custom.sh [main.py's options, e.g. --test test]
+# DATAPATH/<class> holds pictures of good parts, or MVTec AD's layout, train/good, test/*, ground_truth/*, in part.
 # Settings stand here and in common.sh; the environment overrides them: DATAPATH=/my/data bash shell/run-custom.sh
 set -euo pipefail
 
 DATAPATH="${DATAPATH:-/path/to/data}"
-AUGPATH="${AUGPATH:-/path/to/dtd/images}"
+AUGPATH="${AUGPATH:-none}" # none: textures drawn by formula; /path/to/dtd/images is better
 CLASSES="${CLASSES:-class1 class2}"
-DISTRIBUTION="${DISTRIBUTION:-2}" # 2 manifold, 3 hypersphere, 0 judged from the images
+DISTRIBUTION="${DISTRIBUTION:-0}" # 0 judged from the images, 2 manifold, 3 hypersphere
 FG="${FG:-0}"                     # 1 with foreground masks in DATAPATH/fg_mask/<class>
+RESIZE="${RESIZE-}"               # only with DATASET_OPTIONS="--resize_mode crop"
 
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need_folder DATAPATH
-run_glass mvtec "$DATAPATH" "$@"
+run_glass folder "$DATAPATH" "$@"

@@ -209,6 +209,73 @@ def test_wrong_input_is_one_line_and_status_2(data, tmp_path, arguments, words):
     assert not list(tmp_path.rglob("*.pth")) + list(tmp_path.rglob("*.csv"))
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Path:
+    """Pictures of good parts in several sizes, nothing else; blanks, other letters and the class twice in the path."""
+    root, rng = tmp_path_factory.mktemp("мои данные") / "part", np.random.default_rng(0)
+    for i in range(5):
+        pixels = rng.integers(60, 120, (40 + 9 * i, 70 - 6 * i, 3), dtype=np.uint8)
+        path = root / "part" / f"Ж {i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def own(parts: Path, results: Path, *dataset: object, after: tuple = ()) -> Result:
+    """Run main.py on own pictures with the defaults of NAME folder."""
+    line = ["--results_path", results, "net", "-b", "resnet18", *NET, "dataset", "-d", "part", "--num_workers", 0]
+    return CliRunner().invoke(cli.main, [str(part) for part in (*line, *dataset, "folder", parts, *after)])
+
+
+def test_good_pictures_alone_are_enough_to_train(parts, tmp_path):
+    outcome = own(parts, tmp_path, "--imagesize", "50x64")
+    assert outcome.exit_code == 0, outcome.output
+    assert "prepare.py dtd" in outcome.output and "judged from its training images" in outcome.output
+    assert (tmp_path / "models" / "backbone_0" / "folder_part" / "ckpt.pth").is_file()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("folder", (0, "letterbox", None, 0.1)), ("mpdd", (1, "crop", 288, 0))])
+def test_defaults_depend_on_the_name(name, expected):
+    options = cli.dataset.make_context("dataset", ["-d", "part", name, "data", "none"]).params
+    resolved = cli.dataset.callback(**options)[1]
+    assert tuple(resolved[key] for key in ("fg", "resize_mode", "resize", "calibration")) == expected
+    assert (resolved["imagesize"], resolved["normal_dir"], resolved["aug_path"]) == (288, ("good",), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--imagesize", "20x"], "'20x' is neither a number of pixels nor HEIGHTxWIDTH"),
+        (["--imagesize", "0"], "'0' is neither"),
+        (["--imagesize", "200x300x3"], "is neither"),
+        (["--resize", "64"], "--resize 64 does not fit --resize_mode letterbox"),
+        (["--resize_mode", "crop", "--imagesize", "300x320"], "--imagesize 300x320 is above --resize 288"),
+        (["--resize_mode", "crop", "--resize", "64x80", "--imagesize", "72"], "--imagesize 72 is above --resize 64x80"),
+        (["--resize_mode", "zoom"], "zoom"),
+        (["--normal_dir", "ok"], "no images in ok"),
+        (["--fg", 1], "--fg 0"),
+    ],
+)
+def test_wrong_options_for_own_pictures_are_one_line(parts, tmp_path, options, words):
+    outcome = own(parts, tmp_path, *options)
+    assert outcome.exit_code == 2, outcome.output
+    assert words in " ".join(outcome.output.split())
+    assert "Traceback" not in outcome.output
+
+
+def test_a_crop_that_cuts_is_warned_about_once_a_class(parts, tmp_path):
+    crop = ["--resize_mode", "crop", "--resize", 64, "--imagesize", 64]
+    outcome = own(parts, tmp_path, *crop)
+    assert outcome.output.count("folder_part: the crop cuts away 25.3 %") == 1, outcome.output
+    outcome = own(parts, tmp_path, *crop, "--distribution", 1)  # to judge, pictures are stretched to a square
+    assert outcome.exit_code == 0 and "the crop cuts away" not in outcome.output
+
+
+def test_normal_folders_mean_nothing_for_a_list(data, tmp_path):
+    outcome = call(data, tmp_path, name="visa", dataset=["--normal_dir", "ok"])
+    assert outcome.exit_code == 2 and "--normal_dir has no effect on visa" in outcome.output
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -11,7 +11,7 @@ import pytest
 import main
 
 SHELL = Path(__file__).resolve().parent.parent / "shell"
-DATASETS = {"mvtec": "mvtec", "visa": "visa", "mpdd": "mpdd", "wfdd": "wfdd", "custom": "mvtec"}
+DATASETS = {"mvtec": "mvtec", "visa": "visa", "mpdd": "mpdd", "wfdd": "wfdd", "custom": "folder"}
 CLASS_COUNTS = {"mvtec": 15, "visa": 12, "mpdd": 6, "wfdd": 4, "custom": 2}
 CSV = "Row Names,image_auroc,image_ap,pixel_auroc,pixel_ap,pixel_pro,best_epoch\nmvtec_tile,{0},nan,nan,nan,nan,3\n"
 PAPER_NET = {
@@ -34,7 +34,7 @@ PAPER_NET = {
     "lr": 0.0001,
     "train_backbone": False,
 }
-PAPER_DATASET = {"mean": 0.5, "std": 0.1, "rand_aug": 1, "batch_size": 8, "resize": 288, "imagesize": 288, "hflip": 0}
+PAPER_DATASET = {"mean": 0.5, "std": 0.1, "rand_aug": 1, "batch_size": 8, "imagesize": 288, "hflip": 0}
 
 STAND_IN = """
 import json, os, runpy, sys
@@ -100,8 +100,8 @@ def parse(call: list[str]) -> tuple[dict, dict, dict]:
     assert call[0] == str(SHELL.parent / "main.py")
     net, dataset = call.index("net"), call.index("dataset")
     parts = {main.main: [*call[1:net], "net"], main.net: call[net + 1 : dataset], main.dataset: call[dataset + 1 :]}
-    contexts = [command.make_context("main.py", arguments) for command, arguments in parts.items()]
-    return tuple(context.params for context in contexts)
+    group, net, dataset = (command.make_context("main.py", arguments).params for command, arguments in parts.items())
+    return group, net, main.dataset.callback(**dataset)[1]
 
 
 @pytest.mark.parametrize("path", sorted(SHELL.glob("*.sh")), ids=lambda path: path.name)
@@ -117,7 +117,9 @@ def test_defaults_are_the_papers(scripts: Scripts, name: str) -> None:
     assert {key: net[key] for key in PAPER_NET} == PAPER_NET
     assert {key: dataset[key] for key in PAPER_DATASET} == PAPER_DATASET
     assert dataset["fg"] == (0 if name in ("mpdd", "custom") else 1)
-    assert dataset["distribution"] == (2 if name == "custom" else 0)
+    geometry = (None, "letterbox") if name == "custom" else (288, "crop")
+    assert (dataset["resize"], dataset["resize_mode"]) == geometry
+    assert dataset["distribution"] == 0
     assert dataset["name"] == DATASETS[name]
     assert len(set(dataset["subdatasets"])) == CLASS_COUNTS[name]
     assert (group["test"], group["seed"]) == ("ckpt", 0)
@@ -163,6 +165,12 @@ def test_missing_folder_is_one_line(scripts: Scripts, setting: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert setting in done.stderr and "/no such folder" in done.stderr
     assert scripts.calls() == []
+
+
+def test_own_pictures_need_no_textures_and_benchmark_data_do_without_on_request(scripts: Scripts) -> None:
+    assert scripts.run("run-custom.sh", AUGPATH="none").returncode == 0
+    assert scripts.run("run-mpdd.sh", AUGPATH="none").returncode == 0
+    assert [parse(call)[2]["aug_path"] for call in scripts.calls()] == [None, None]
 
 
 def test_status_of_main_is_kept(scripts: Scripts) -> None:

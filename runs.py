@@ -266,7 +266,9 @@ class Job:
             self.net["train_backbone"],
         )
         scores = describe.Scores(tested, calibrated)
-        origin = describe.origin(describe.TRAINING if trained else describe.TEST, self.seed, str(self.device))
+        origin = describe.origin(
+            describe.TRAINING if trained else describe.TEST, self.seed, utils.device_name(self.device)
+        )
         return describe.new_card(glass, sets, scores, select, self.false_alarm_rate, backbone, self.net, origin)
 
     def _result(

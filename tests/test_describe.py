@@ -21,19 +21,12 @@ from datasets.mvtec import MVTecDataset
 data = test_cli.data  # five normal images of `nut` to train on, three normal and three defective ones to test
 
 
-class Untested(MVTecDataset):
-    """A class without test images."""
-
-    def _list_entries(self) -> list:
-        return super()._list_entries() if self.training else []
+def folder_of(results: Path, name: str = "mvtec_nut") -> Path:
+    return results / "models" / "backbone_0" / name
 
 
-def folder_of(results: Path) -> Path:
-    return results / "models" / "backbone_0" / "mvtec_nut"
-
-
-def result_of(results: Path) -> dict:
-    return json.loads((folder_of(results) / "result.json").read_text())
+def result_of(results: Path, name: str = "mvtec_nut") -> dict:
+    return json.loads((folder_of(results, name) / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -173,17 +166,19 @@ def test_another_selection_is_not_mixed_into_a_trained_class(trained, data):
 
 
 @pytest.mark.parametrize(("share", "words"), [(0.2, "by 1 held-out normals"), (0, "no threshold, as no normal image")])
-def test_without_test_images_the_last_epoch_is_kept(data, tmp_path, monkeypatch, share, words):
-    monkeypatch.setitem(runs.READERS, "mvtec", Untested)
-    outcome = call(data, tmp_path, dataset=["--calibration", share])
+def test_without_test_images_the_last_epoch_is_kept(data, tmp_path, share, words):
+    shutil.copytree(data / "nut" / "train" / "good", tmp_path / "own" / "nut")
+    results, name = tmp_path / "results", "folder_nut"
+    options = ["--resize_mode", "crop", "--calibration", share]
+    outcome = call(tmp_path / "own", results, dataset=options, name="folder", aug=None)
     assert outcome.exit_code == 0, outcome.output
     assert "no test images: it trains to the last epoch" in outcome.output and words in outcome.output
-    assert result_of(tmp_path)["select"] == "last" and result_of(tmp_path)["best"]["image_auroc"] is None
-    row = (tmp_path / "results.csv").read_text().splitlines()[1].split(",")
+    assert result_of(results, name)["select"] == "last" and result_of(results, name)["best"]["image_auroc"] is None
+    row = (results / "results.csv").read_text().splitlines()[1].split(",")
     assert set(row[1:6]) == {"nan"} and row[6] == "1"
-    best, last = (folder_of(tmp_path) / name for name in ("ckpt_best_1.pth", "ckpt.pth"))
+    best, last = (folder_of(results, name) / file for file in ("ckpt_best_1.pth", "ckpt.pth"))
     assert best.read_bytes() == last.read_bytes()
-    found = card.read(folder_of(tmp_path))
+    found = card.read(folder_of(results, name))
     assert (found.threshold is None) == (share == 0) and found.images.test == 0
 
 

@@ -250,7 +250,7 @@ def sample_case(bench: Workbench) -> Case:
     paths = [entry.image for entry in train_set.entries]
 
     def plainly() -> list[dict]:
-        side, textures = bench.sizes.imagesize, train_set.textures
+        side, textures = bench.sizes.imagesize, train_set.textures.paths
         with one_thread():
             return [
                 plain.training_sample(paths[draw.index], textures, side, bench.size, train_set.grid, draw.seed)

@@ -53,6 +53,7 @@ PAPER: dict[str, Any] = {  # what the published figures were made with, by name 
     "std": 0.1,
     "fg": 1,
     "rand_aug": 1,
+    "resize_mode": "crop",
     "select": "best",
     "patience": 0,
     "calibration": 0,

@@ -32,7 +32,7 @@ from metrics import compute_imagewise_retrieval_metrics
 PAGE = Path("report") / "index.html"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CARD, RUN = "model.json", "run.json"  # of a class folder: what its weights are, and how they were made
-PICTURE_BYTES = 3_000_000  # of all pictures of a page; with many classes, each shows fewer
+PICTURE_BYTES = 2_500_000  # of all pictures of a page; with many classes, each shows fewer
 FPR_LIMIT = 0.3  # of the curve of the overlap of regions
 
 
@@ -306,8 +306,8 @@ def _score(value: float) -> str:
 
 
 def _breakable(text: Any) -> Markup:
-    """Let a long name break after underscores and slashes."""
-    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(text))))
+    """Let a long name break after underscores, slashes and dots."""
+    return Markup(re.sub("([_/.])", r"\1<wbr>", str(escape(text))))
 
 
 if __name__ == "__main__":

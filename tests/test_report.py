@@ -68,10 +68,11 @@ class Parsed(HTMLParser):
         self.words: list[str] = []
         self.feed(text)
         assert self.open == []
-        self.text = " ".join(" ".join(self.words).split())
+        self.text = " ".join("".join(self.words).split())
 
     def handle_starttag(self, tag: str, attributes: list) -> None:
         self.found.append((tag, dict(attributes)))
+        self.words += [] if tag == "wbr" else [" "]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -190,6 +191,15 @@ def test_evidence_of_another_test_is_left_out(tmp_path: Path) -> None:
     assert "scores of another one: test the class again" in parsed.text
     assert len(parsed.all("svg")) == 0
     assert len(parsed.all("img")) == 2  # synthetic defects are of the training
+
+
+def test_a_class_without_test_images(tmp_path: Path) -> None:
+    folder = add_class(tmp_path, best={}, last={})
+    content = {"figures": {}, "train_images": 12, "threshold": {"score": 0.9, "basis": "held-out normals", "count": 1}}
+    (folder / evidence.EVIDENCE_FILE).write_text(json.dumps(content))
+    text = Parsed(report.build(tmp_path)).text
+    assert "12 normal training images; no test images." in text
+    assert "Threshold 0.900, set by 1 held-out normals." in text
 
 
 def test_each_backbone_has_a_part(tmp_path: Path) -> None:

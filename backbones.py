@@ -6,8 +6,6 @@ its batch norms (common.NetworkFeatureAggregator.feature_shapes). docs/backbones
 
 import hashlib
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from timm.layers import SplitAttn
 from torch import nn
 
 import download
+from checkpoint import load_tensors
 
 IMAGENET, RANDOM = "imagenet", "random"
 DEFAULT = "wideresnet50"
@@ -168,13 +167,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ValueError(f"Weight file {path} does not exist: give imagenet, random or the path of a state dict.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(f"Weight file {path} is damaged or holds more than tensors: {reason}") from error
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        state = load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
+    except SafetensorError as error:
+        raise ValueError(f"Weight file {path} is damaged: {str(error).splitlines()[0][:120]}") from error
+    if not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(f"Weight file {path} is no state dict (a flat table of names and tensors).")
     return state
 

@@ -7,6 +7,7 @@ a continued run needs is one RunState in a file of its own beside them.
 import io
 import pickle
 import re
+import struct
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,8 @@ SAVE_SECONDS = 60  # between two saves
 SAVE_SHARE = 0.02  # of the time that saving may take, at most
 # What reading a damaged file raises, by where the damage is.
 UNREADABLE = (
-    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
-    AttributeError, NotImplementedError, AssertionError,
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, LookupError, ValueError,
+    TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError,
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: damaged, or it holds something else.
+        ValueError: damaged, or it holds something else; what would have been run is named.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
@@ -52,7 +53,13 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
         _check_archive(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except UNREADABLE as error:
-        raise ValueError(f"{path} is damaged or holds more than tensors: restore it or train again.") from error
+        code = re.search(r"(?:GLOBAL|class) '?([\w.]+)|\b([\w.]+) was not an allowed global", str(error))
+        reason = (
+            f"holds more than tensors ({code[1] or code[2]}, which is not run)"
+            if code
+            else "is damaged, or no file of tensors"
+        )
+        raise ValueError(f"{path} {reason}: restore it, or take another file.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}.")
     return content
@@ -69,7 +76,7 @@ def _check_archive(path: Path) -> None:
             if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                 raise zipfile.BadZipFile("packed: torch.save never does that, and it may unpack to any size")
             if archive.testzip() is not None:
-                raise zipfile.BadZipFile("damaged")
+                raise zipfile.BadZipFile("bytes have changed")
 
 
 def best_checkpoint(folder: Path) -> tuple[Path, int] | None:

@@ -20,6 +20,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from filelock import FileLock
 from tqdm import tqdm
 
+from files import atomic_write
+
 LOGGER = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10  # for the first answer: look-up of the name, every address and redirect together
@@ -97,7 +99,7 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
             return _download(url, path, sha256)
         raise OSError(f"what came has SHA-256 {found[:12]}..., wanted is {wanted[:12]}...")
     if sha256 is None:  # first, so that no file ever lies there unguarded
-        _note(path).write_text(f"{found}  {path.name}\n", encoding="ascii")
+        atomic_write(_note(path), f"{found}  {path.name}\n".encode("ascii"))
     os.replace(partial, path)
 
 

@@ -29,7 +29,11 @@ READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.checks", "datasets.foreground", "datasets.sampler", "datasets.textures"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 EVERYBODY = {"files"}  # whole files: for whoever writes one
-PAIRS = {"synthesis": {"perlin"}, "backbones": {"download"}, "published": {"tables"}}  # download serves nothing else
+PAIRS = {  # download serves nothing else
+    "synthesis": {"perlin"},
+    "backbones": {"download", "checkpoint"},
+    "published": {"tables"},
+}
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
 NO_TORCH |= {"evidence", "published", "plots", "textures"}
 

@@ -1,4 +1,5 @@
-"""Public addresses to files on disk: `fetch(url, path)` leaves a whole, checked file or says what to do.
+"""Public addresses to files on disk: `fetch(url, path)` leaves a whole, checked file or says what to do; `unpack` an
+archive's folder, likewise whole or not at all.
 
 A download goes to PATH.part and goes on from there when it was cut off; only a checked file takes the final name.
 What it is checked against: the caller's SHA-256 (or its first digits, as in the names of torchvision's files), else
@@ -10,8 +11,12 @@ import logging
 import os
 import queue
 import re
+import shutil
 import sys
+import tarfile
+import tempfile
 import threading
+import zlib
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -170,3 +175,49 @@ def _open(url: str, start: int) -> tuple[HTTPResponse, str | None]:
         raise answer
     found = re.search(r"\b[0-9a-f]{64}\b", answer.headers.get(PROMISE, redirects.promise))
     return answer, found.group() if found else None
+
+
+def unpack(archive: Path, name: str, folder: Path, limit: int) -> Path:
+    """Unpack the folder `name` of a tar archive into a folder, and return it; it is there whole, or not at all.
+
+    Members that would lie outside, absolute paths, links that lead outside, and devices are refused.
+
+    Args:
+        archive: packed or not.
+        name: the one folder at its top.
+        folder: where it goes; nothing of that name may be there.
+        limit: bytes that all files together may have.
+
+    Raises:
+        ValueError: damaged, unsafe, too large, or another archive; nothing stays then.
+    """
+    if not hasattr(tarfile, "data_filter"):  # came with a correction of Python 3.11
+        raise ValueError(f"This Python cannot unpack {archive} safely: update to 3.11.4 or newer.")
+    target = folder / name
+    if target.exists():
+        raise ValueError(f"{target} is there already: remove it first, or give another folder.")
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        _extract(archive, partial, limit)
+        if (partial / name).is_symlink() or not (partial / name).is_dir():
+            raise ValueError(f"{archive} holds no folder {name!r}: fetch the right archive.")
+        os.replace(partial / name, target)
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        advice = "make room, or remove it and fetch it again"
+        raise ValueError(f"{archive} cannot be unpacked into {folder} ({error}): {advice}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _extract(archive: Path, folder: Path, limit: int) -> None:
+    """Extract every member of an archive, the safe way."""
+    size, left = archive.stat().st_size, limit
+    bar = tqdm(total=size, desc="Unpack", unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    with bar, archive.open("rb") as file, tarfile.open(fileobj=file) as members:
+        for member in members:
+            left -= member.size
+            if left < 0:
+                raise ValueError(f"{archive} holds more than {limit} bytes: it is not what it should be.")
+            members.extract(member, folder, filter="data")
+            bar.update(file.tell() - bar.n)

@@ -224,7 +224,7 @@ def _checked(dataset: str, classname: str, counts: Count | None) -> tuple[str, b
     if counts is None:
         return "", None
     known = {use: counts[use] for use in USES if counts.get(use) is not None}
-    wanted = _sizes().get((dataset, classname))
+    wanted = sizes().get((dataset, classname))
     if wanted is None:
         return _listed(known), None
     wanted = {use: wanted[use] for use in known}
@@ -262,7 +262,7 @@ def _published() -> dict[tuple[str, str, tuple[str, str]], Figures]:
 
 
 @cache
-def _sizes() -> dict[tuple[str, str], dict[str, int]]:
+def sizes() -> dict[tuple[str, str], dict[str, int]]:
     """Return the number of images by (dataset, class or ALL)."""
     return {(row["dataset"], row["class"]): {use: int(row[use]) for use in USES} for row in _rows("sizes.csv")}
 

@@ -36,7 +36,7 @@ def test_published_means_are_the_means_of_the_published_classes(dataset: str) ->
 
 
 def test_published_sizes_add_up() -> None:
-    sizes = published._sizes()
+    sizes = published.sizes()
     for dataset in ("mvtec", "visa", "mpdd"):
         classes = [sizes[dataset, name] for name in published.known_classes(dataset)]
         assert {use: sum(each[use] for each in classes) for use in published.USES} == sizes[dataset, "all"]

@@ -18,6 +18,8 @@ from utils import derive_seed
 
 LOGGER = logging.getLogger(__name__)
 
+CALIBRATION = "calibration"  # what images are held out for; selection.SYNTHETIC is another
+
 
 class SyntheticDefects(Dataset):
     """Normal images, each as it is and then with a synthetic defect; a sample as of datasets.base.
@@ -117,7 +119,7 @@ def share_out(
         rule = LAST
         _say_last(test, selection.patience)
     if calibration > 0:
-        train, held = hold_out(train, calibration, seed, "calibration")
+        train, held = hold_out(train, calibration, seed, CALIBRATION)
         held.textures = None  # no defects
         LOGGER.info("%s: %d normal images are held out for the threshold.", train.name, len(held))
     if rule == SYNTHETIC:

@@ -373,15 +373,8 @@ class Job:
 
     def _datasets(self, classname: str) -> tuple[AnomalyDataset, ...]:
         """Make the sets of a class, (training, test) or (test,), and decode each of their images once."""
-        reader = READERS[self.data["name"]]
-        options = {READER_NAMES.get(key, key): value for key, value in self.data.items() if key not in NOT_READER}
-        options |= {
-            "dataset_name": self.data["name"],
-            "classname": classname,
-            "judge_path": self.results_path / "judge",
-        }
         splits = [DatasetSplit.TRAIN, DatasetSplit.TEST] if self.train else [DatasetSplit.TEST]
-        sets = tuple(reader(self.data["data_path"], self.data["aug_path"], split=split, **options) for split in splits)
+        sets = tuple(open_set(self.data, classname, split, self.results_path / "judge") for split in splits)
         for each in sets:
             each.check(os.cpu_count() or 1)
         cut = max(each.cut for each in sets)
@@ -449,6 +442,17 @@ class Job:
         if wanted > cores:
             LOGGER.info("This machine has %d cores: using %d workers instead of %d.", cores, cores, wanted)
         return min(wanted, cores)
+
+
+def open_set(data: dict[str, Any], classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:
+    """List the images of a class as the options of the command `dataset` say.
+
+    Raises:
+        ValueError, FileNotFoundError: something is missing, or an option does not fit.
+    """
+    options = {READER_NAMES.get(key, key): value for key, value in data.items() if key not in NOT_READER}
+    options |= {"dataset_name": data["name"], "classname": classname, "judge_path": judge_path}
+    return READERS[data["name"]](data["data_path"], data["aug_path"], split=split, **options)
 
 
 def read_choices(names: tuple[str, ...], layers: tuple[str, ...]) -> list[Choice]:

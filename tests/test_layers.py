@@ -18,6 +18,7 @@ PROGRAMS = {
     "predict",
     "export",
     "prepare",
+    "preview",
     "benchmark",
     "report",
     "review",
@@ -29,13 +30,19 @@ READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.checks", "datasets.foreground", "datasets.sampler", "datasets.textures"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
 EVERYBODY = {"files"}  # whole files: for whoever writes one
-PAIRS = {  # download serves nothing else
+PAIRS = {
     "synthesis": {"perlin"},
     "backbones": {"download", "checkpoint"},
     "published": {"tables"},
+    "layouts": {"images"},
+    "audit": {"images", "layouts"},
+    "counts": {"layouts", "published"},
+    "visa_split": {"images", "layouts"},
+    "fgmask": {"images", "sheets"},
 }
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
 NO_TORCH |= {"evidence", "published", "plots", "textures"}
+NO_TORCH |= {"layouts", "audit", "counts", "visa_split", "fgmask", "sheets"}
 
 
 def imports(name: str) -> set[str]:

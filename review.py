@@ -64,8 +64,13 @@ def keep(folder: Path, found: Evidence, result: tables.Result, pictures: Path, e
     progress.show_pictures(folder / "tb", examples, 0 if np.isnan(result.best_epoch) else int(result.best_epoch))
 
 
-def keep_synthetic(folder: Path, dataset: AnomalyDataset, sampler: EpochSampler) -> None:
-    """Write the first synthetic defects of a training, made again by its data set and sampler."""
+def keep_synthetic(folder: Path, dataset: AnomalyDataset, sampler: EpochSampler, anew: bool = True) -> None:
+    """Write the first synthetic defects of a training, made again by its data set and sampler.
+
+    Where not `anew`, pictures that are all there stay; a run that was killed may have left some out.
+    """
+    if not anew and picture(folder, SYNTHETIC, min(COUNT, len(dataset)) - 1).is_file():
+        return
     sampler.set_epoch(0)
     draws = islice((draw for batch in sampler for draw in batch), COUNT)
     samples = (dataset[draw] for draw in draws)

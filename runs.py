@@ -203,13 +203,17 @@ class Job:
         if trained:
             with claims.claim(folder / name):
                 self._train_class(choice, glass, sets, seed)
+        path = tables.result_path(self.results_path, choice.index, name)
+        if sets.train is not None and (folder / name / checkpoint.STATE).is_file():  # else others trained it
+            sets.train.grid = glass.grid
+            sampler = EpochSampler(len(sets.train), self.data["batch_size"], seed, name)
+            review.keep_synthetic(path.parent, sets.train, sampler, anew=trained)
         test_loader, tested = self._test_loader(sets.test, name), ImageScores()
         best = glass.test(test_loader, name, BEST, tested)
         described = self._describe(choice, glass, sets, tested, trained)
         last = glass.test(test_loader, name, LAST) if (folder / name / checkpoint.LATEST).is_file() else {}
         result = self._result(choice, name, position, best, last, described.checkpoint.select)
         found = review.gather(tested, sets.normals, described.threshold)
-        path = tables.result_path(self.results_path, choice.index, name)
         review.keep(path.parent, found, result, self.results_path / "eval" / name, glass.ckpt_dir / "tb")
         checkpoint.atomic_write(path, tables.to_json(result).encode())
         csv = tables.to_csv(tables.collect(self.results_path))
@@ -227,11 +231,8 @@ class Job:
         glass.options = self._training_options(choice) | {"data": self._fingerprint(sets)}
         glass.selection = dataclasses.replace(self.selection, rule=sets.rule, wanted_share=None)
         origin = {"name": name, "training_seed": seed, "options": {**self.net, **self.data}, **glass.options}
-        train_loader = self._train_loader(sets.train, name, seed)
         with provenance.recorded(folder, origin, utils.device_name(self.device)), sets.train.kept_pixels():
-            glass.trainer(train_loader, self._test_loader(sets.choosing, name), name)
-        results = tables.result_path(self.results_path, choice.index, name).parent
-        review.keep_synthetic(results, sets.train, train_loader.batch_sampler)
+            glass.trainer(self._train_loader(sets.train, name, seed), self._test_loader(sets.choosing, name), name)
 
     def _describe(self, choice: Choice, glass: GLASS, sets: ClassSets, tested: ImageScores, trained: bool) -> card.Card:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""

@@ -35,6 +35,7 @@ IGNORED = (
     "logs",
     "tb",
     "run.json",
+    "report",
     checkpoint.STATE,
     ".claims",
     ".lock",
@@ -187,7 +188,7 @@ def check_whole(results: Path) -> None:
             continue
         if path.suffix == ".pth":
             checkpoint.load_tensors(path)
-        elif path.suffix == ".png":
+        elif path.suffix in (".png", ".jpg"):
             Image.open(path).load()
         elif path.suffix == ".csv":
             from_csv(path.read_text(), path)

@@ -100,6 +100,9 @@ class Defects:
     def __init__(self) -> None:
         self.draws: list = []
 
+    def __len__(self) -> int:
+        return 10
+
     def __getitem__(self, draw: tuple) -> dict[str, torch.Tensor]:
         self.draws.append(draw)
         image, mask_s = torch.zeros(3, SIDE, SIDE), torch.zeros(8, 8)
@@ -115,6 +118,17 @@ def test_synthetic_defects_are_those_of_the_first_epoch(tmp_path: Path) -> None:
     assert defects.draws == wanted and all(draw.synthesise for draw in wanted)
     with Image.open(review.picture(tmp_path, review.SYNTHETIC, review.COUNT - 1)) as picture:
         assert picture.size == (2 * review.HEIGHT + review.GAP, review.HEIGHT)
+
+
+def test_synthetic_defects_that_are_there_stay_and_missing_ones_are_made(tmp_path: Path) -> None:
+    sampler, defects = EpochSampler(10, 4, 0, "mvtec_nut"), Defects()
+    review.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == review.COUNT
+    review.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == review.COUNT
+    review.picture(tmp_path, review.SYNTHETIC, review.COUNT - 1).unlink()
+    review.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == 2 * review.COUNT
 
 
 def test_a_test_gives_scores_and_curves(tmp_path: Path) -> None:

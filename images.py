@@ -1,6 +1,7 @@
 """Pictures: open any of them, bring it to the network's size and a map back, colour the result.
 
 Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]. Sizes are (height, width).
+OpenCV is imported by the functions that use it: machines that only predict with an exported model do without.
 """
 
 import os
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
@@ -23,6 +23,11 @@ NORMALISED = ((NORMALISED - IMAGENET_MEAN) / IMAGENET_STD).reshape(3, 256)
 
 CROP, STRETCH, LETTERBOX = MODES = ("crop", "stretch", "letterbox")  # --resize_mode
 PADDING = (124, 116, 104)  # of letterboxed pictures: ImageNet's mean, as near to the zeros that convolutions pad with
+
+LEVELS = np.arange(256)
+JET = [383 - abs(4 * LEVELS - 765), 382 - abs(4 * LEVELS - 510), 383 - abs(4 * LEVELS - 255)]
+JET = np.stack(JET, axis=1).clip(0, 255).astype(np.uint8)  # [256, 3], RGB; the colours of OpenCV's COLORMAP_JET
+JET[159, 2] = 1  # as there
 
 FIRST_LYING = 5  # EXIF orientations from here on swap height and width
 DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
@@ -263,6 +268,8 @@ def _sample_points(original: int, resized: int, start: int, side: int) -> tuple[
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
     """Turn uint8 [H, W, 3] into float32 [3, H, W], scaled by ImageNet's mean and deviation."""
+    import cv2
+
     image = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
     for channel, table, plane in zip(cv2.split(pixels), NORMALISED, image, strict=True):
         cv2.LUT(channel, table, plane)
@@ -278,17 +285,19 @@ def denormalise(image: np.ndarray) -> np.ndarray:
 def heatmap(segmentation: np.ndarray) -> np.ndarray:
     """Colour a map [H, W] in [0, 1] with jet, uint8 RGB [H, W, 3]; never stretched, so that pictures compare."""
     levels = (np.nan_to_num(segmentation).clip(0, 1) * 255).astype(np.uint8)  # rounded down, as released
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    return JET[levels]
 
 
 def overlay(image: np.ndarray, segmentation: np.ndarray) -> np.ndarray:
     """Mix an image, uint8 [H, W, 3], with the heat map of [H, W]; the image alone where the map is NaN."""
-    mixed = cv2.addWeighted(image, 0.5, heatmap(segmentation), 0.5, 0)
-    return np.where(np.isnan(segmentation)[..., None], image, mixed)
+    mixed = (image.astype(np.uint16) + heatmap(segmentation)) >> 1
+    return np.where(np.isnan(segmentation)[..., None], image, mixed.astype(np.uint8))
 
 
 def side_by_side(image: np.ndarray, mask: np.ndarray, segmentation: np.ndarray, height: int = 256) -> np.ndarray:
     """Lay image (uint8 RGB) | ground truth | heat map (both [H, W] in [0, 1]) side by side, 256 high as released."""
+    import cv2
+
     gray = (np.asarray(mask).clip(0, 1) * 255).astype(np.uint8)
     strip = np.hstack([image, np.repeat(gray[..., None], 3, axis=2), heatmap(segmentation)])
     width = round(image.shape[1] * height / image.shape[0])
@@ -297,4 +306,6 @@ def side_by_side(image: np.ndarray, mask: np.ndarray, segmentation: np.ndarray, 
 
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode a picture, uint8 RGB [H, W, 3], as a PNG file."""
+    import cv2
+
     return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -5,7 +5,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     format          int, version of this shape; a reader refuses a newer one
     name            "<dataset>_<class>"
     checkpoint      {file, sha256, epoch, select}: file in the same folder; epoch counted from 0, null where unknown;
-                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py)
+                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py); in exported
+                    files also "given", for weights other than those of the folder's card
     backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
                     backbones.fingerprint of the used weights as they were before the hidden step
                     (common.NetworkFeatureAggregator.feature_shapes); file is where random ones and those of a user's
@@ -25,8 +26,9 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     statistics      {calibration, test_normal, test_defect}, each null or {count, mean, std, min, median, max} of the
                     image scores
     images          {train, calibration, select, test}: how many images served what; null where unknown
-    provenance      {made_by, date, command, seed, device, versions, git}: made_by "training", or "test" where weights
-                    that were trained before, here or elsewhere, were described when tested
+    provenance      {made_by, date, command, seed, device, versions, git}: made_by "training", "test" where weights that
+                    were trained before, here or elsewhere, were described when tested, or "assumed" in exported
+                    files of checkpoints without a card
     calibration     null, or {basis, scores, map_maxima}: scores, and highest values of the anomaly maps, of the
                     calibration images, both ascending: Calibration.threshold makes a threshold of them for any rate
 

@@ -16,7 +16,12 @@ PROGRAMS = {
     "plain",
     "workbench",
     "predict",
+    "predictor",
+    "scoring",
+    "torch_engine",
+    "onnx_engine",
     "export",
+    "deployed",
     "prepare",
     "preview",
     "benchmark",
@@ -43,6 +48,8 @@ PAIRS = {
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
 NO_TORCH |= {"evidence", "published", "plots", "textures"}
 NO_TORCH |= {"layouts", "audit", "counts", "visa_split", "fgmask", "sheets"}
+PAIRS |= {"overlays": {"images"}}
+DEPLOYED = {"predict", "predictor", "scoring", "onnx_engine", "files", "scorefile", "overlays", "tiles", "watch"}
 
 
 def imports(name: str) -> set[str]:
@@ -78,7 +85,7 @@ def test_readers_know_neither_method_nor_program(name: str) -> None:
     assert ours(name) <= BASICS | below.get(name, {"datasets.base"})
 
 
-@pytest.mark.parametrize("name", sorted(NO_TORCH & set(FILES)))
+@pytest.mark.parametrize("name", sorted((NO_TORCH | DEPLOYED) & set(FILES)))
 def test_free_of_torch(name: str) -> None:
     assert not {module.partition(".")[0] for module in imports(name)} & {"torch", "torchvision"}
 

@@ -1,0 +1,156 @@
+"""Command line: `python predict.py --model CLASS_FOLDER INPUT...`, pictures in, scores, verdicts and overlays out.
+
+`--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements-deploy.txt alone. In Python, a picture
+is scored by `Predictor(model)(image)` (predictor.py).
+
+Exit status: 0 done, whatever the verdicts; 1 some pictures could not be read, and the others were done; 2 wrong input;
+3 with --fail_on_ng, if all could be read and one was NG.
+"""
+
+import glob
+import logging
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import click
+from filelock import FileLock, Timeout
+
+import scorefile
+from images import IMAGE_SUFFIXES, list_images
+from predictor import NG, Predictor
+from scorefile import ScoreFile
+from scoring import UNREADABLE, Output, Run, without_own
+from tiles import Tiling
+
+LOGGER = logging.getLogger(__name__)
+
+__all__ = ["Predictor", "main"]
+
+THREADS = 8  # that read pictures and write overlays
+EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Class folder, or a file of export.py.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Weights to use instead of the folder's best; no threshold."
+)
+@click.option(
+    "--backbone_weights", type=click.Path(path_type=Path), help="Weights of the backbone, if not found by themselves."
+)
+@click.option("--out", default="predictions", type=click.Path(path_type=Path), help="Folder for everything written.")
+@click.option("--threshold", type=float, help="Score above which a picture is NG, instead of the calibrated one.")
+@click.option(
+    "--false_alarm_rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of good pictures that may be NG, to compute the threshold for.",
+)
+@click.option("--tile", metavar="HxW", help="Cut large pictures into tiles of this size in pixels.")
+@click.option("--overlap", type=click.IntRange(0), help="Pixels that tiles overlap by: a quarter of a tile by default.")
+@click.option("--batch_size", type=click.IntRange(1), default=8, help="Pictures, or tiles, scored together.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:<number>.")
+@click.option("--overlays", "shown", type=click.Choice(["all", "ng", "none"]), default="all", help="Pictures to draw.")
+@click.option("--save_maps", type=click.Choice(["npy", "tiff"]), help="Keep anomaly maps: float32, picture's size.")
+@click.option("--recursive", is_flag=True, help="Take pictures in folders below, too.")
+@click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive, until Ctrl-C.")
+@click.option("--fail_on_ng", is_flag=True, help="Exit with 3 if a picture is NG.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+def main(
+    model: Path, checkpoint: Path | None, backbone_weights: Path | None, out: Path, threshold: float | None,
+    false_alarm_rate: float | None, tile: str | None, overlap: int | None, batch_size: int, device: str, shown: str,
+    save_maps: str | None, recursive: bool, watch: bool, fail_on_ng: bool, inputs: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    try:
+        tiling = _tiling(tile, overlap)
+        folder = _watched(inputs) if watch else None
+        paths = [] if watch else _collect(inputs, recursive, out.absolute())
+        predictor = Predictor(
+            model, checkpoint, backbone_weights, threshold, false_alarm_rate, device, tiling, batch_size
+        )
+        root = folder or Path(os.path.commonpath([path.parent for path in paths]))
+        counts = _work(Output(out.absolute(), root, predictor, shown, save_maps), paths, folder, recursive)
+    except (ValueError, OSError) as error:
+        LOGGER.error("%s", error)
+        sys.exit(EXIT_WRONG)
+    sys.exit(EXIT_UNREAD if counts[UNREADABLE] else EXIT_NG if fail_on_ng and counts[NG] else 0)
+
+
+def _work(output: Output, paths: list[Path], folder: Path | None, recursive: bool) -> Counter[str]:
+    """Score what is given, or what arrives in a folder; return the counts."""
+    output.folder.mkdir(parents=True, exist_ok=True)
+    path = output.folder / scorefile.FILE
+    try:
+        with FileLock(output.folder / ".lock", timeout=0), ThreadPoolExecutor(THREADS) as pool:
+            run = Run(output.predictor, output, pool)
+            if folder is None:
+                with scorefile.new_score_file(path) as scores:
+                    run.score(paths, scores)
+            else:
+                run.watch(folder, recursive, ScoreFile(path), _stop_event())
+    except Timeout as error:
+        raise ValueError(f"{output.folder} is being written by another predict.py: give another --out.") from error
+    speed = "" if folder else f"; {run.speed:.3g} images/s"
+    LOGGER.info("%s%s. Scores are in %s, names are below %s.", run.summary(), speed, path, output.root)
+    return run.counts
+
+
+def _collect(inputs: tuple[str, ...], recursive: bool, out: Path) -> list[Path]:
+    """Return the pictures that files, folders and patterns name, absolute, each once.
+
+    Raises:
+        FileNotFoundError: one names none.
+    """
+    found: dict[Path, None] = {}
+    for text in inputs:
+        if Path(text).is_dir():
+            some = without_own(list_images(Path(text), recursive), out)
+        elif Path(text).exists():
+            some = [Path(text)]
+        else:
+            some = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+            some = [path for path in some if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not some:
+            advice = f"no picture there ({', '.join(IMAGE_SUFFIXES)}): check the path, or give --recursive"
+            raise FileNotFoundError(f"{text}: {advice}.")
+        found |= dict.fromkeys(Path(os.path.abspath(path)) for path in some)
+    return list(found)
+
+
+def _watched(inputs: tuple[str, ...]) -> Path:
+    """Return the folder to watch."""
+    if len(inputs) != 1 or not Path(inputs[0]).is_dir():
+        raise ValueError(f"--watch takes one folder, not {', '.join(inputs)}: create it, or correct the path.")
+    return Path(os.path.abspath(inputs[0]))
+
+
+def _tiling(tile: str | None, overlap: int | None) -> Tiling | None:
+    """Read --tile and --overlap."""
+    if tile is None:
+        if overlap is not None:
+            raise ValueError("--overlap is of tiles: give --tile HxW, too.")
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", tile)
+    if match is None:
+        raise ValueError(f"--tile {tile} is no size: give height x width in pixels, as 512x512.")
+    size = int(match[1]), int(match[2])
+    return Tiling(size, min(size) // 4 if overlap is None else overlap)
+
+
+def _stop_event() -> Event:
+    """Return what Ctrl-C and a terminate signal set, so that the picture at hand is finished."""
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,363 @@
+"""Prediction: scores as training's, verdicts, files, wrong input, watching."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from small_model import LETTERBOX, build, change_card, pictures, small_model
+
+import backbones
+import card
+import images
+import predict
+import scoring
+from predictor import Predictor
+from scorefile import ScoreFile
+from scoring import Output, Run
+from tiles import Tiling
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def model(folder, tmp_path) -> Path:
+    """A model that a test may change."""
+    shutil.copytree(folder.parent.parent, tmp_path / "models")
+    return tmp_path / "models" / "backbone_0" / folder.name
+
+
+def call(*arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(predict.main, [str(argument) for argument in arguments])
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_scores_and_maps_are_those_of_training(folder, tmp_path):
+    paths = pictures(tmp_path)
+    glass = build(backbones.load("resnet18", str(folder.parent / "backbone.safetensors")))
+    glass.load_weights(folder / "ckpt_best_3.pth")
+    geometry = images.Geometry(36, (32, 32))
+    batch = [images.normalise(geometry.apply(images.open_rgb(path))) for path in paths]
+    _, scores, maps = next(glass.scored([{"image": torch.from_numpy(np.stack(batch))}]))
+    found = Predictor(folder, batch_size=2).predict(paths)
+    np.testing.assert_allclose([each.score for each in found], scores, atol=1e-6)
+    inside = found[0].map[20, 20]  # crop of 32 from 36 x 54
+    y, x = (20.5 * 0.9 - 0.5 - 2, 20.5 * 0.9 - 0.5 - 11)
+    corners = maps[0, int(y) : int(y) + 2, int(x) : int(x) + 2]
+    assert corners.min() <= inside <= corners.max()
+    assert np.isnan(found[0].map[20, 5])
+    assert len({round(each.score, 4) for each in found}) > 1
+
+
+def test_a_path_a_pil_image_and_an_array_score_the_same(folder, tmp_path):
+    path = pictures(tmp_path, 1)[0]
+    predictor = Predictor(folder)
+    opened = Image.open(path)
+    assert predictor(str(path)).score == predictor(opened).score == predictor(np.asarray(opened)).score
+
+
+def test_threads_share_a_predictor(folder, tmp_path):
+    paths, predictor, found = pictures(tmp_path, 6), Predictor(folder), {}
+    alone = [predictor(path).score for path in paths]
+
+    def score(path: Path) -> None:
+        found[path] = [predictor(path).score for _ in range(3)]
+
+    threads = [threading.Thread(target=score, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[path] for path in paths] == [[score] * 3 for score in alone]
+
+
+def test_padding_of_a_letterbox_takes_no_part(tmp_path):
+    model = small_model(tmp_path, LETTERBOX)
+    seen = {}
+
+    class Spy(Predictor):
+        def _run(self, opened):
+            original = self.engine.glass.scored
+            self.engine.glass.scored = lambda batches: seen.update(batches[0]) or original(batches)
+            return super()._run(opened)
+
+    anomaly_map = Spy(model)(pictures(tmp_path, 1)[0]).map
+    assert not np.isnan(anomaly_map).any() and anomaly_map.shape == (40, 60)
+    assert seen["valid"].sum() == 21 * 32  # 60 pixels become 32, 40 become 21
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({}, (0.5, 0.3)),
+        ({"false_alarm_rate": 0.5}, (0.4, 0.2)),
+        ({"threshold": 0.9}, (0.9, 0.3)),  # what marks a pixel stays calibrated
+    ],
+)
+def test_limits(folder, options, limits):
+    assert Predictor(folder, **options).limits == limits
+
+
+def test_a_score_above_the_threshold_is_ng_and_one_at_it_is_ok(folder, tmp_path):
+    path = pictures(tmp_path, 1)[0]
+    score = Predictor(folder)(path).score
+    assert Predictor(folder, threshold=score)(path).verdict == "OK"
+    assert Predictor(folder, threshold=np.nextafter(score, 0))(path).verdict == "NG"
+
+
+def test_the_threshold_is_not_used_for_other_weights(model, tmp_path, caplog):
+    glass = build(backbones.load("resnet18", "random"))
+    torch.save(glass.weights(), tmp_path / "other.pth")
+    predictor = Predictor(model, checkpoint=tmp_path / "other.pth")
+    assert predictor.limits is None and "threshold is not used" in caplog.text
+    assert predictor(pictures(tmp_path, 1)[0]).verdict == "-"
+    with pytest.raises(ValueError, match="--threshold"):
+        Predictor(model, checkpoint=tmp_path / "other.pth", false_alarm_rate=0.1)
+
+
+def test_marked_region(folder):
+    predictor = Predictor(folder)
+    anomaly_map = np.full((50, 60), np.nan, np.float32)
+    anomaly_map[10:40, 10:40] = 0.1
+    anomaly_map[12:15, 20:30] = anomaly_map[30, 11] = 0.31
+    assert predictor.marked(anomaly_map) == (31, (11, 12, 19, 19))
+    assert predictor.marked(np.full((5, 5), 0.3, np.float32)) == (0, None)
+
+
+def test_checkpoints_of_the_authors_take_the_papers_settings(tmp_path, monkeypatch, caplog):
+    asked = {}
+
+    def load(name: str, weights: str, imagesize: tuple[int, int]) -> torch.nn.Module:
+        asked.update(name=name, weights=weights, imagesize=imagesize)
+        return backbones_load("wideresnet50", "random", imagesize)
+
+    backbones_load = backbones.load
+    monkeypatch.setattr(backbones, "load", load)
+    torch.save({"discriminator": {"tail.0.weight": torch.zeros(1, 8)}}, tmp_path / "ckpt_best_9.pth")
+    with pytest.raises(ValueError, match=r"ckpt_best_9.pth \(discriminator\) was made with other options.*1024"):
+        Predictor(tmp_path)
+    assert asked == {"name": "wideresnet50", "weights": "imagenet", "imagesize": (288, 288)}
+    assert "paper's settings" in caplog.text
+
+
+# --- tiles --------------------------------------------------------------------------------------------------
+
+
+def test_tiles_score_the_highest_and_cover_the_picture(folder):
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    found = Predictor(folder, tiling=Tiling((36, 36), 12), batch_size=4)(picture)
+    tiles = [picture[box] for box in Tiling((36, 36), 12).boxes((90, 120))]
+    single = [each.score for each in Predictor(folder).predict(tiles)]
+    assert found.score == pytest.approx(max(single), abs=1e-6)
+    border = 2  # that the crop cuts off
+    assert not np.isnan(found.map[border:-border, border:-border]).any()
+    assert found.map.shape == (90, 120)
+
+
+def test_tiles_that_the_crop_would_leave_gaps_between_are_refused(folder):
+    with pytest.raises(ValueError, match="Give --overlap 4 or more"):
+        Predictor(folder, tiling=Tiling((36, 36), 3))
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+
+def test_files_of_a_folder(folder, tmp_path):
+    pictures(tmp_path / "in", 3)
+    pictures(tmp_path / "in" / "deeper", 1)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    options = ("--out", out, "--save_maps", "npy", "--recursive", "--threshold", 0)
+    result = call("--model", folder, *options, tmp_path / "in")
+    assert result.exit_code == 1  # one could not be read
+    found = rows(out)
+    assert [row["image"] for row in found] == ["000.png", "001.png", "002.png", "broken.png", "deeper/000.png"]
+    assert [row["verdict"] for row in found] == ["NG", "NG", "NG", "", "NG"]
+    assert "cannot be read" in found[3]["error"] and not found[3]["score"]
+    assert float(found[0]["score"]) == pytest.approx(Predictor(folder)(tmp_path / "in" / "000.png").score, abs=1e-6)
+    assert np.load(out / "maps" / "deeper" / "000.png.npy").shape == (40, 60)
+    drawn = Image.open(out / "overlays" / "deeper" / "000.png")
+    assert drawn.width >= 60 and drawn.height > 40
+    assert not list(out.glob(".partial*"))
+
+
+def test_what_it_wrote_itself_is_not_scored(folder, tmp_path):
+    pictures(tmp_path, 2)
+    for _ in range(2):
+        assert call("--model", folder, "--out", tmp_path / "out", "--recursive", tmp_path).exit_code == 0
+    assert len(rows(tmp_path / "out")) == 2
+
+
+def test_patterns_and_files_name_pictures_once(folder, tmp_path):
+    paths = pictures(tmp_path, 3)
+    assert call("--model", folder, "--out", tmp_path / "out", paths[2], tmp_path / "00[12].png").exit_code == 0
+    assert [row["image"] for row in rows(tmp_path / "out")] == ["002.png", "001.png"]
+
+
+@pytest.mark.parametrize(("threshold", "status"), [(0, 3), (1, 0)])
+def test_fail_on_ng(folder, tmp_path, threshold, status):
+    pictures(tmp_path, 1)
+    options = ("--threshold", threshold, "--fail_on_ng", "--overlays", "none")
+    assert call("--model", folder, "--out", tmp_path / "out", *options, tmp_path).exit_code == status
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+def no_checkpoint(model: Path) -> None:
+    (model / "ckpt_best_3.pth").unlink()
+
+
+def no_backbone(model: Path) -> None:
+    (model.parent / "backbone.safetensors").unlink()
+
+
+def other_backbone(model: Path) -> None:
+    change_card(model, backbone=replace(card.read(model).backbone, sha256="0" * 64))
+
+
+def wrong_geometry(model: Path) -> None:
+    change_card(model, geometry={"resize": 16, "imagesize": [32, 32], "mode": "crop"})
+
+
+def other_network(model: Path) -> None:
+    change_card(model, network=replace(card.read(model).network, dsc_hidden=17))
+
+
+def damaged_card(model: Path) -> None:
+    (model / "model.json").write_text(json.dumps({"format": 1}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "spoil", [no_checkpoint, no_backbone, other_backbone, wrong_geometry, other_network, damaged_card]
+)
+def test_a_model_that_is_not_whole_ends_with_one_line(model, tmp_path, spoil):
+    spoil(model)
+    pictures(tmp_path / "in", 1)
+    check_one_line(call("--model", model, "--out", tmp_path / "out", tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nowhere",), (".", "--overlap", "3"), (".", "--tile", "3"), (".", "--device", "tpu"),
+        (".", "--device", "cuda:99"), (".", "--threshold", "1", "--false_alarm_rate", "0.1"), (".", ".", "--watch"),
+    ],
+)  # fmt: skip
+def test_wrong_options_end_with_one_line(folder, tmp_path, monkeypatch, arguments):
+    pictures(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    check_one_line(call("--model", folder, "--out", tmp_path / "out", *arguments))
+
+
+def check_one_line(result: click.testing.Result) -> None:
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    said = [line for line in result.output.splitlines() if not line.startswith("mvtec_part: threshold")]
+    assert len(said) == 1 and said[0].endswith("."), result.output
+
+
+def test_without_pytorch_a_class_folder_says_what_to_install(folder, tmp_path):
+    pictures(tmp_path, 1)
+    code = (
+        "import sys; blocked = ['torch', 'torchvision', 'cv2', 'scipy', 'pandas', 'safetensors', 'timm', 'onnx']; "
+        "sys.modules.update(dict.fromkeys(blocked)); import predict; predict.main()"
+    )
+    line = [sys.executable, "-c", code, "--model", str(folder), "--out", str(tmp_path / "out"), str(tmp_path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "requirements.txt" in done.stdout and not done.stderr
+
+
+# --- watching -----------------------------------------------------------------------------------------------
+
+
+def count(out: Path) -> int:
+    return (out / "scores.csv").read_bytes().count(b"\n") - 1 if (out / "scores.csv").is_file() else 0
+
+
+def watch_until(model: Predictor, folder: Path, out: Path, lines: int, meanwhile: Callable[[], object]) -> None:
+    """Watch a folder until scores.csv has so many lines; do something when it has one more than at the start."""
+    stop, before = threading.Event(), count(out)
+    with ThreadPoolExecutor(2) as pool:
+        run = Run(model, Output(out, folder, model, "none", None), pool)
+        thread = threading.Thread(target=run.watch, args=(folder, False, ScoreFile(out / "scores.csv"), stop))
+        thread.start()
+        for wanted in (before + 1, lines):
+            end = time.monotonic() + 30
+            while count(out) < wanted and time.monotonic() < end:
+                time.sleep(0.05)
+            meanwhile()
+        stop.set()
+        thread.join()
+    assert count(out) == lines
+
+
+def test_watch_scores_once_over_restarts_and_half_written_files(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "POLL_SECONDS", 0.05)
+    source, arriving, out = pictures(tmp_path / "source", 4), tmp_path / "in", tmp_path / "out"
+    arriving.mkdir()
+    content, model = source[3].read_bytes(), Predictor(folder)
+    shutil.copy(source[0], arriving)
+    (arriving / "003.png").write_bytes(content[: len(content) // 2])
+    watch_until(model, arriving, out, 1, lambda: None)
+    with (out / "scores.csv").open("ab") as file:
+        file.write(b"001.png,0.1")  # cut off while it was written
+    shutil.copy(source[1], arriving)
+    watch_until(model, arriving, out, 3, lambda: (arriving / "003.png").write_bytes(content))
+    assert [row["image"] for row in rows(out)] == ["000.png", "001.png", "003.png"]
+    assert all(row["score"] for row in rows(out))
+
+
+def test_watch_gives_a_picture_up_that_stays_unreadable(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(scoring, "PATIENCE", 0.3)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "000.png").write_bytes(b"no picture")
+    watch_until(Predictor(folder), tmp_path / "in", tmp_path / "out", 1, lambda: None)
+    assert "cannot be read" in rows(tmp_path / "out")[0]["error"]
+
+
+def test_a_terminate_signal_ends_the_watch_after_the_picture_at_hand():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        stop = predict._stop_event()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_two_runs_do_not_write_the_same_folder(folder, tmp_path):
+    pictures(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        check_one_line(call("--model", folder, "--out", tmp_path / "out", tmp_path / "in"))

@@ -34,7 +34,7 @@ TRAIN_IMAGES, TEST_IMAGES = 242, 115  # of a class of MVTec AD in the mean
 JOB_EPOCHS = 15 * 640  # all of MVTec AD
 MEMORY_LIMIT = 2.0  # GB
 MAX_WORKERS = 16  # the release's --num_workers
-PREDICT_BATCHES = (1, 8, 64)  # on CUDA
+PREDICT_BATCHES = {"cuda": (1, 8, 64), "cpu": (1, 8)}
 PROC_STATUS = Path("/proc/self/status")
 
 TOLERANCES = {
@@ -106,10 +106,11 @@ class Benchmark:
 
     def _predict(self) -> Row:
         row = self._measure("predict", CASES["predict"](self.bench))
-        for batch_size in PREDICT_BATCHES if self.bench.device.type == "cuda" else ():
+        for batch_size in PREDICT_BATCHES[self.bench.device.type]:
             other = self._measure("predict", workbench.predict_case(self.bench, batch_size))
-            rates = batch_size / other.plain_s, batch_size / other.ours_s
-            row.notes.append(f"batch {batch_size}: {rates[0]:.0f} images/s plain, {rates[1]:.0f} images/s ours")
+            ways = (("plain", other.plain_s), ("ours", other.ours_s))
+            speeds = [f"{name} {1000 * seconds:.3g} ms, {batch_size / seconds:.3g} images/s" for name, seconds in ways]
+            row.notes.append(f"batch of {batch_size}: {'; '.join(speeds)}")
         return row
 
     def _epoch(self) -> Row:

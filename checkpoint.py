@@ -9,6 +9,7 @@ import pickle
 import re
 import struct
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +52,9 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
         raise FileNotFoundError(f"{path} does not exist.")
     try:
         _check_archive(path)
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused a moment later
+            content = torch.load(path, map_location=device, weights_only=True)
     except UNREADABLE as error:
         code = re.search(r"(?:GLOBAL|class) '?([\w.]+)|\b([\w.]+) was not an allowed global", str(error))
         reason = (
@@ -95,14 +98,19 @@ def split_state(content: Mapping[str, Any], source: Path) -> dict[str, dict[str,
         ValueError: neither.
     """
     if isinstance(content.get("discriminator"), Mapping):
-        return {part: dict(content[part]) for part in PARTS if content.get(part)}
+        parts = {part: content[part] for part in PARTS if content.get(part)}
+        for part, state in parts.items():
+            if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+                raise ValueError(f"{source} is damaged: its {part} is no table of names and tensors.")
+        return {part: dict(state) for part, state in parts.items()}
     prefixes = {
         "discriminator": "discriminator.",
         "pre_projection": "pre_projection.",
         "backbone": "forward_modules.feature_aggregator.backbone.",
     }
+    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor) and isinstance(key, str)}
     parts = {
-        part: {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
+        part: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         for part, prefix in prefixes.items()
     }
     if not parts["discriminator"]:

@@ -29,6 +29,10 @@ JET = [383 - abs(4 * LEVELS - 765), 382 - abs(4 * LEVELS - 510), 383 - abs(4 * L
 JET = np.stack(JET, axis=1).clip(0, 255).astype(np.uint8)  # [256, 3], RGB; the colours of OpenCV's COLORMAP_JET
 JET[159, 2] = 1  # as there
 
+MAX_PIXELS = 2**27  # of a picture, as it is and after the resize, unless the environment says more
+PIXELS_VARIABLE = "GLASS_MAX_PIXELS"
+Image.MAX_IMAGE_PIXELS = None  # _open has a limit of its own, which can be raised
+
 FIRST_LYING = 5  # EXIF orientations from here on swap height and width
 DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 # What Pillow raises on damaged files, by format.
@@ -48,9 +52,13 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: check the path.")
-    found = []
+    found, above = [], {str(folder): {os.path.realpath(folder)}}  # folder -> itself and those it was reached through
     for root, folders, names in os.walk(folder, followlinks=True):  # texture folders are often links
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        for path, real in [(path, os.path.realpath(path)) for path in (os.path.join(root, name) for name in folders)]:
+            if real in above[root]:  # a link that leads round in a circle
+                folders.remove(os.path.basename(path))
+            above[path] = above[root] | {real}
         found += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
@@ -94,14 +102,31 @@ def read_size(path: Path) -> tuple[int, int]:
     return (image.width, image.height) if lies else (image.height, image.width)
 
 
+def check_pixels(path: Path, height: int, width: int, what: str = "") -> None:
+    """Make sure that a picture is not so large that it would fill the memory, as files of a few bytes can be.
+
+    Raises:
+        UnreadableImage: it is.
+    """
+    text = os.environ.get(PIXELS_VARIABLE, str(MAX_PIXELS))
+    if not text.isdecimal():
+        raise ValueError(f"{PIXELS_VARIABLE} is {text!r}: give a number of pixels.")
+    if height * width > int(text):
+        advice = f"shrink it, or raise the limit of {text} pixels by the environment variable {PIXELS_VARIABLE}"
+        raise UnreadableImage(f"{path} has {height} x {width} pixels{what}: {advice}.")
+
+
 def _open(path: Path, decode: bool = True) -> Image.Image:
     """Decode a file and turn it as its EXIF orientation says."""
     try:
         with Image.open(path) as image:
+            check_pixels(path, image.height, image.width)
             if decode:
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
             return image
+    except UnreadableImage:
+        raise
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} does not exist: restore it, or correct the list that names it.") from error
     except UNREADABLE as error:

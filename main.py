@@ -5,6 +5,7 @@ which images. Each class is checked, trained, tested with its best and its last 
 """
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,23 @@ class Size(click.ParamType):
         """Return the side, or (height, width)."""
         if not isinstance(value, str):
             return value
-        sides = [int(part) if part.isdecimal() else 0 for part in value.lower().split("x")]
+        sides = [int(part) if part.isdecimal() and len(part) < 7 else 0 for part in value.lower().split("x")]
         if len(sides) > 2 or min(sides) < 1:
             self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, as in 200x320.", param, ctx)
         return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
+
+
+class Number(click.FloatRange):
+    """A number within limits, and neither infinite nor "not a number"."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @click.group(chain=True, context_settings={"show_default": True})
@@ -59,7 +73,9 @@ class Size(click.ParamType):
 @click.option(
     "--gpu", default=[0], multiple=True, type=int, help="CUDA device to use; the CPU where there is none, or for -1."
 )
-@click.option("--seed", default=0, type=int, help="Seed of weights and of every random draw.")
+@click.option(
+    "--seed", default=0, type=click.IntRange(-(2**63), 2**63 - 1), help="Seed of weights and of every random draw."
+)
 @click.option(
     "--test",
     default="ckpt",
@@ -76,7 +92,7 @@ class Size(click.ParamType):
 @click.option(
     "--val_share",
     default=None,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     help="Share of the test set (val; 0.5 by default) or of the training images (synthetic; 0.1) to choose on.",
 )
 @click.option(
@@ -88,7 +104,7 @@ class Size(click.ParamType):
 @click.option(
     "--false_alarm_rate",
     default=0.01,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     help="Share of normal images that may score above the threshold in model.json.",
 )
 @click.option(
@@ -185,37 +201,39 @@ def run(
 )
 @click.option("--target_embed_dimension", type=click.IntRange(1), default=1024, help="Width of a feature row.")
 @click.option(
-    "--patchsize", type=click.IntRange(1), default=3, help="Side of a neighbourhood on the feature grid, odd."
+    "--patchsize", type=click.IntRange(1, 99), default=3, help="Side of a neighbourhood on the feature grid, odd."
 )
 @click.option("--meta_epochs", type=click.IntRange(1), default=640, help="Epochs to train.")
 @click.option(
     "--eval_epochs", type=click.IntRange(1), default=1, help="Evaluate on the test set every this many epochs."
 )
-@click.option("--dsc_layers", type=click.IntRange(1), default=2, help="Linear layers of the discriminator.")
+@click.option("--dsc_layers", type=click.IntRange(1, 1000), default=2, help="Linear layers of the discriminator.")
 @click.option("--dsc_hidden", type=click.IntRange(1), default=1024, help="Width of its hidden layers.")
 @click.option(
-    "--dsc_margin", type=float, default=0.5, help="Score that the logged shares p_true and p_fake count from."
+    "--dsc_margin", type=Number(), default=0.5, help="Score that the logged shares p_true and p_fake count from."
 )
-@click.option("--pre_proj", type=click.IntRange(0), default=1, help="Linear layers of the feature adaptor; 0 for none.")
+@click.option(
+    "--pre_proj", type=click.IntRange(0, 1000), default=1, help="Linear layers of the feature adaptor; 0 for none."
+)
 @click.option(
     "--mining", type=click.IntRange(0, 1), default=1, help="1: gradient ascent on the noisy features; 0: noise alone."
 )
-@click.option("--noise", type=click.FloatRange(0), default=0.015, help="Standard deviation of the noise on features.")
+@click.option("--noise", type=Number(0), default=0.015, help="Standard deviation of the noise on features.")
 @click.option(
     "--radius",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.75,
     help="Quantile of the distances from the center that makes the radius.",
 )
 @click.option(
     "--p",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     help="Quantile of hardness below which rows are left out of the focal loss; 0 keeps all.",
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=0.0001,
     help="Learning rate of the adaptor; the discriminator's is twice that.",
 )
@@ -275,49 +293,43 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--imagesize", type=Size(), metavar="N|HxW", default=288, help="Pixels of the network's picture: a side, or HxW."
 )
-@click.option("--rotate_degrees", type=click.FloatRange(0), default=0, help="Rotate training images by up to this.")
+@click.option("--rotate_degrees", type=Number(0), default=0, help="Rotate training images by up to this.")
 @click.option(
     "--translate",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0,
     help="Shift training images by up to this share of their size.",
 )
-@click.option(
-    "--scale", type=click.FloatRange(0, 1, max_open=True), default=0, help="Scale training images by up to this share."
-)
+@click.option("--scale", type=Number(0, 1, max_open=True), default=0, help="Scale training images by up to this share.")
 @click.option(
     "--brightness",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=0,
     help="Jitter the brightness of training images by up to this share.",
 )
 @click.option(
     "--contrast",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=0,
     help="Jitter the contrast of training images by up to this share.",
 )
 @click.option(
     "--saturation",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=0,
     help="Jitter the saturation of training images by up to this share.",
 )
-@click.option("--gray", type=click.FloatRange(0, 1), default=0, help="Probability of turning a training image gray.")
-@click.option(
-    "--hflip", type=click.FloatRange(0, 1), default=0, help="Probability of mirroring a training image left to right."
-)
-@click.option(
-    "--vflip", type=click.FloatRange(0, 1), default=0, help="Probability of mirroring a training image top to bottom."
-)
+@click.option("--gray", type=Number(0, 1), default=0, help="Probability of turning a training image gray.")
+@click.option("--hflip", type=Number(0, 1), default=0, help="Probability of mirroring a training image left to right.")
+@click.option("--vflip", type=Number(0, 1), default=0, help="Probability of mirroring a training image top to bottom.")
 @click.option(
     "--distribution",
     type=click.IntRange(0, 4),
     default=0,
     help="Hypothesis: 0 by table, 1 only judge, 2 manifold, 3 hypersphere, 4 opposite of the table.",
 )
-@click.option("--mean", type=float, default=0.5, help="Mean of the blend's opacity beta.")
-@click.option("--std", type=click.FloatRange(0), default=0.1, help="Standard deviation of beta.")
+@click.option("--mean", type=Number(), default=0.5, help="Mean of the blend's opacity beta.")
+@click.option("--std", type=Number(0), default=0.1, help="Standard deviation of beta.")
 @click.option(
     "--fg",
     type=click.IntRange(0, 2),
@@ -326,7 +338,7 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
 )
 @click.option(
     "--calibration",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     show_default="0; 0.1 for folder",
     help="Share of the training images that is not trained on, but sets the threshold; 0: the test's normals do.",
 )

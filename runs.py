@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import os
 import sys
 import time
@@ -50,6 +51,8 @@ BACKBONE_FILE = "backbone.safetensors"  # weights that cannot be fetched again: 
 KEPT_COPIES = 6  # of a class's weights: latest, best, and the state's three; another best before the earlier one goes
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
+DIGITS = 19  # of the first numbers that are no seeds
+ADAM_COPIES = 4  # of a weight in training: itself, its gradient, two moments
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
 NO_TEXTURES = (
     "No AUG_PATH: synthetic defects take textures drawn by formula. Real ones, DTD, are better, and published figures "
@@ -145,6 +148,8 @@ class Job:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
         sets = {name: self._sets(name) for name in self.data["subdatasets"]}
+        self._check_memory(sets)
+        self._check_tables()
         files.remove_partial(self.results_path)
         for choice in self.choices:
             files.remove_partial(self._models(self.models_path, choice))
@@ -327,7 +332,9 @@ class Job:
             LOGGER.warning("%s: epochs were chosen on a part of the test set (%s): give these options to leave it out.",
                            folder, given)  # fmt: skip
         if best is not None:
-            glass.load_weights(best[0])
+            for path in (folder / checkpoint.LATEST, best[0]):
+                if path.is_file():
+                    glass.load_weights(path)
             describe.known_card(folder)
 
     def _check_options(self, folder: Path, state: RunState, choice: Choice, sets: ClassSets) -> None:
@@ -347,6 +354,25 @@ class Job:
         matters = not state.finished or self.selection.rule == VAL or undescribed
         if data is not None and matters and data != self._fingerprint(sets):
             raise ValueError(f"{folder} began with other images than those of now: restore them, {advice}.")
+
+    def _check_memory(self, sets: dict[str, ClassSets]) -> None:
+        """Refuse sizes for which even the trained weights and the pictures of a batch are larger than the memory."""
+        width, hidden, layers = (self.net[key] for key in ("target_embed_dimension", "dsc_hidden", "dsc_layers"))
+        weights = self.net["pre_proj"] * width**2 + width * hidden + max(0, layers - 2) * hidden**2
+        images = max(len(part) for each in sets.values() for part in (each.train, each.test) if part is not None)
+        pixels = 2 * min(images, self.data["batch_size"]) * math.prod(next(iter(sets.values())).test.imagesize)
+        needed = 4 * (ADAM_COPIES * weights + pixels)  # bytes
+        there = utils.memory(self.device)
+        if needed > there:
+            sizes = f"more than {needed / 1e9:.0f} GB of memory, there are {there / 1e9:.0f}"
+            raise ValueError(f"This run needs {sizes}: {OUT_OF_MEMORY}.")
+
+    def _check_tables(self) -> None:
+        """Read what is read at the end, or in the middle of a run: earlier results, and the tables of hypotheses."""
+        if tables.collect(self.results_path):
+            report.build(self.results_path)
+        for classname in self.data["subdatasets"]:
+            utils.table_flag(self._name(classname), "Distribution", self.results_path / "judge")
 
     def _check_space(self, choice: Choice, glass: GLASS, sets: dict[str, ClassSets]) -> None:
         """Make sure that what will be written finds room: weights and states, and a picture of each test image."""
@@ -465,8 +491,8 @@ def read_choices(names: tuple[str, ...], layers: tuple[str, ...]) -> list[Choice
     choices = []
     for index, text in enumerate(names):
         name, _, seed = text.partition(".seed-")
-        if seed and not seed.isdecimal():
-            raise ValueError(f"-b {text}: the seed must be a number, as in {name}.seed-1.")
+        if seed and not (seed.isdecimal() and len(seed) < DIGITS):
+            raise ValueError(f"-b {text}: the seed must be a number of up to {DIGITS - 1} digits: {name}.seed-1.")
         natural = backbones.natural_layers(name)
         own = list(layers)
         if len(names) > 1:

@@ -96,8 +96,12 @@ def from_json(text: str, source: Path) -> Result:
     """
     try:
         content = json.loads(text)
-        known = {item.name for item in fields(Result)}
-        return Result(**{key: value for key, value in content.items() if key in known})
+        kinds = {item.name: type(getattr(Result(""), item.name)) for item in fields(Result)}
+        content = {key: value for key, value in content.items() if key in kinds}
+        for key, value in content.items():
+            if kinds[key] is not float and not isinstance(value, kinds[key]):
+                raise TypeError(f"{key} is {value!r}")
+        return Result(**content)
     except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{source} is damaged ({error}): delete it and test the class again.") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from filelock import FileLock
 
@@ -78,6 +79,13 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def memory(device: torch.device) -> int:
+    """Return the bytes of memory of a device, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
 
 
 def set_precision(precision: str) -> None:

@@ -31,7 +31,7 @@ from datasets.checks import readable
 from datasets.foreground import ForegroundMasks
 from datasets.sampler import Draw, EpochSampler
 from datasets.textures import DrawnTextures, TextureFolder, Textures
-from images import CROP, LETTERBOX, Geometry, list_images, normalise, open_mask, open_rgb, pair, read_size
+from images import CROP, LETTERBOX, Geometry, check_pixels, list_images, normalise, open_mask, open_rgb, pair, read_size
 from pixels import OwnPixels, Pixels, keep_pixels
 from synthesis import ImageJitter, add_defect, augment_texture, draw_beta
 from utils import table_flag
@@ -187,7 +187,7 @@ class AnomalyDataset(Dataset):
         self.entries = [entry for entry, _ in found]
         self.cut = float(np.mean([self.geometry.lost(size) for _, (size, _) in found])) if found else 0.0
         if isinstance(self.textures, TextureFolder):
-            read = readable(self.textures.paths, read_size, workers, self.skip_broken, "textures")
+            read = readable(self.textures.paths, self.textures.check, workers, self.skip_broken, "textures")
             self.textures.paths = [path for path, _ in read]
         pale = [path for _, (_, path) in found if path is not None]
         if pale:
@@ -279,6 +279,7 @@ class AnomalyDataset(Dataset):
             the image's (height, width), and its ground truth mask if that holds values, but none that counts.
         """
         size = open_rgb(entry.image).size
+        check_pixels(entry.image, *self.geometry.resized_size(*size[::-1]), " after the resize")
         if foreground:
             self.foreground_masks.check(entry.image, size)
         mask = open_mask(entry.mask) if entry.mask is not None else None

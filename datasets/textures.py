@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from images import CROP, Geometry, list_images, open_rgb, read_size
+from images import CROP, Geometry, check_pixels, list_images, open_rgb, read_size
 from textures import draw_texture
 
 DRAWN = 1000  # textures by formula
@@ -57,6 +57,14 @@ class TextureFolder:
 
     def shape(self, index: int) -> tuple[int, int, int]:
         return *self.geometry.resized_size(*read_size(self.paths[index])), 3
+
+    def check(self, path: Path) -> None:
+        """Make sure that a picture begins like one, and is not too large.
+
+        Raises:
+            FileNotFoundError, UnreadableImage: it does not, or is.
+        """
+        check_pixels(path, *self.geometry.resized_size(*read_size(path)), " after the resize")
 
     def read(self, index: int) -> np.ndarray:
         return np.asarray(self.geometry.resized(open_rgb(self.paths[index])))

@@ -90,3 +90,10 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert not saver.due()
     clock[0] = 61 + 501
     assert saver.due()
+
+
+@pytest.mark.parametrize("wrong", [7, "text", {"tail.0.weight": 1.0}, [torch.ones(1)]])
+def test_parts_that_are_no_tensors_are_refused(tmp_path, wrong):
+    fine = {"tail.0.weight": torch.ones(1)}
+    with pytest.raises(ValueError, match="file is damaged: its pre_projection is no table"):
+        checkpoint.split_state({"discriminator": fine, "pre_projection": wrong}, Path("file"))

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +52,10 @@ NET += ["--backbone_weights", "random"]
 DATASET = ["--resize", SIDE, "--imagesize", SIDE, "--batch_size", 4, "--num_workers", 0, "--fg", 0, "--distribution", 2]
 
 
-def call(
+def command_line(
     data: Path, results: Path, *, group=(), net=(), dataset=(), classes=("nut",), name="mvtec", aug="dtd"
-) -> Result:
-    """Run main.py in this process."""
+) -> list[str]:
+    """Return the arguments of a small run of main.py."""
     chosen = [part for each in classes for part in ("-d", each)]
     backbone = () if "-b" in net else ("-b", "resnet18")
     line = [
@@ -72,7 +74,12 @@ def call(
         data,
     ]
     line += [data / aug] if aug else []
-    return CliRunner().invoke(cli.main, [str(part) for part in line])
+    return [str(part) for part in line]
+
+
+def call(data: Path, results: Path, **options) -> Result:
+    """Run main.py in this process; the options are those of command_line."""
+    return CliRunner().invoke(cli.main, command_line(data, results, **options))
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +206,11 @@ def test_an_unlisted_class_is_judged_and_trained_in_one_run(data, tmp_path):
         ({"group": ["--test", "test"]}, "holds no ckpt_best"),
         ({"group": ["--test", "tset"]}, "tset"),
         ({"name": "coco"}, "coco"),
+        ({"net": ["--noise", "nan"]}, "'nan' is not a finite number"),
+        ({"dataset": ["--mean", "inf"]}, "'inf' is not a finite number"),
+        ({"group": ["--seed", "9" * 30]}, "--seed"),
+        ({"net": ["-b", "resnet18.seed-" + "9" * 30]}, "the seed must be a number of up to 18 digits"),
+        ({"net": ["--dsc_hidden", 10**7, "--dsc_layers", 3]}, "GB of memory"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(data, tmp_path, arguments, words):
@@ -405,6 +417,34 @@ def test_a_class_that_fails_does_not_stop_the_others(data, tmp_path):
     outcome = call(data, tmp_path, net=["--lr", 1e30], classes=("nut", "bolt"))
     assert outcome.exit_code == 1
     assert all(f"mvtec_{name}: loss not finite" in outcome.output for name in ("nut", "bolt"))
+
+
+def test_a_picture_that_would_fill_the_memory_after_the_resize_is_refused(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    Image.new("RGB", (30_000, 2)).save(tmp_path / "data" / "nut" / "train" / "good" / "line.png")
+    outcome = call(tmp_path / "data", tmp_path / "out", dataset=["--resize", 288])
+    assert outcome.exit_code == 2
+    assert "line.png has 288 x 4320000 pixels after the resize: shrink it" in outcome.output
+
+
+SPAWNING = """
+import multiprocessing, sys
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    sys.path.insert(0, sys.argv.pop(1))
+    import main
+    main.main()
+"""
+
+
+def test_a_run_whose_loaders_are_spawned_gives_the_same_bytes(trained, data, tmp_path):
+    script = tmp_path / "spawning.py"
+    script.write_text(SPAWNING)
+    line = command_line(data, tmp_path / "results", classes=("nut", "bolt"), dataset=["--num_workers", 1])
+    command = [sys.executable, str(script), str(Path(cli.__file__).parent), *line]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "results.csv").read_bytes() == (trained[0] / "results.csv").read_bytes()
 
 
 def test_every_option_is_explained():

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from small import GRID, SIZE, Samples, loader, small_glass
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
 import checkpoint
@@ -243,6 +244,27 @@ def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch
     resumed.trainer(loader(8, True), loader(6, False), "mvtec_small")
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_the_curves_of_a_run_that_was_cut_off_are_those_of_a_whole_one(tmp_path, monkeypatch):
+    model = small_glass(tmp_path, meta_epochs=3)
+    step, calls = model.train_step, []
+    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
+
+    def cut(*arguments):
+        calls.append(None)
+        if len(calls) == 4:  # the second iteration of the second epoch
+            raise KeyError("cut off")
+        return step(*arguments)
+
+    monkeypatch.setattr(model, "train_step", cut)
+    with pytest.raises(KeyError):
+        model.trainer(loader(8, True), loader(6, False), "mvtec_small")
+    small_glass(tmp_path, meta_epochs=3).trainer(loader(8, True), loader(6, False), "mvtec_small")
+    events = EventAccumulator(str(model.ckpt_dir / "tb")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(6))
+    assert sorted({event.step for event in events.Scalars("i-auroc")}) == [0, 1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_the_class(tmp_path):

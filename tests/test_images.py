@@ -297,3 +297,29 @@ def test_overlay_leaves_the_picture_alone_where_no_score_is_known():
 def test_encode_png_keeps_colours(tmp_path):
     (tmp_path / "a.png").write_bytes(images.encode_png(COLOURS))
     assert (np.asarray(images.open_rgb(tmp_path / "a.png")) == COLOURS).all()
+
+
+def test_a_small_file_of_a_huge_picture_is_refused_and_the_limit_can_be_raised(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    assert path.stat().st_size < 100_000
+    for read in (images.open_rgb, images.open_mask, images.read_size):
+        with pytest.raises(ValueError, match="bomb.png has 20000 x 20000 pixels: shrink it, or raise the limit"):
+            read(path)
+    monkeypatch.setenv(images.PIXELS_VARIABLE, "400000000")
+    assert images.read_size(path) == (20_000, 20_000)
+    monkeypatch.setenv(images.PIXELS_VARIABLE, "many")
+    with pytest.raises(ValueError, match="GLASS_MAX_PIXELS is 'many': give a number"):
+        images.read_size(path)
+
+
+def test_links_that_lead_round_in_circles_are_followed_once(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (1, 1)).save(tmp_path / name / "picture.png")
+    for place in ("a", "b"):
+        for target in ("a", "b", "."):
+            (tmp_path / place / f"to {target}").symlink_to(tmp_path / target, target_is_directory=True)
+    found = images.list_images(tmp_path, recursive=True)
+    assert {path.name for path in found} == {"picture.png"}
+    assert len(found) == 4  # a, b, a/to b, b/to a

@@ -161,3 +161,9 @@ def test_program_names_a_missing_file() -> None:
     done = run_program("no/results.csv")
     assert done.returncode == 2
     assert done.stderr.startswith("no/results.csv does not exist") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"name": None}, {"order": "1"}, {"best": []}, {"best": {"image_auroc": []}}])
+def test_a_result_file_of_wrong_types_is_damaged(wrong):
+    with pytest.raises(ValueError, match="result.json is damaged"):
+        tables.from_json(json.dumps({"name": "mvtec_nut"} | wrong), Path("result.json"))

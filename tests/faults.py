@@ -2,6 +2,7 @@
 
     python tests/faults.py --kills 100                kills at random moments, each followed by a run to the end
     python tests/faults.py --stops 5 --epochs 300     SIGTERM 5 s after the first iteration, until the run ends
+    python tests/faults.py --memory --epochs 50       resident memory after each fifth epoch
 
 The runs are real processes, forked from one that has everything imported; their command lines are those of main.py.
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -265,11 +267,29 @@ def stop_and_continue(folder: Path, after: float, epochs: int) -> int:
     return stops
 
 
+def watch_memory(folder: Path, epochs: int) -> dict[int, float]:
+    """Train one class in this process, saving after each iteration; return the resident MB after each fifth epoch."""
+    write_data(folder / "data")
+    used, show = {}, progress.Progress.show
+
+    def look(self: progress.Progress, epoch: int) -> None:
+        show(self, epoch)
+        if (epoch + 1) % 5 == 0:
+            used[epoch + 1] = psutil.Process().memory_info().rss / 1e6
+            print(f"epoch {epoch + 1}: {used[epoch + 1]:.1f} MB", flush=True)
+
+    checkpoint.SAVE_SECONDS, checkpoint.SAVE_SHARE = 0, 1e9
+    progress.Progress.show = look
+    cli.main(command_line(folder / "data", folder / "results", epochs, classes=CLASSES[:1]), standalone_mode=False)
+    return used
+
+
 def main() -> None:
     """Read the command line and inject faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--stops", type=float, default=0, help="seconds after the first iteration")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -278,6 +298,9 @@ def main() -> None:
             kill_and_continue(Path(folder, "kills"), arguments.kills, arguments.seed, arguments.epochs)
         if arguments.stops:
             stop_and_continue(Path(folder, "stops"), arguments.stops, arguments.epochs)
+        if arguments.memory:
+            with contextlib.suppress(SystemExit):
+                watch_memory(Path(folder, "memory"), arguments.epochs)
 
 
 if __name__ == "__main__":

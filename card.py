@@ -5,8 +5,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     format          int, version of this shape; a reader refuses a newer one
     name            "<dataset>_<class>"
     checkpoint      {file, sha256, epoch, select}: file in the same folder; epoch counted from 0, null where unknown;
-                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py); in exported
-                    files also "given", for weights other than those of the folder's card
+                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py); in
+                    exported files also "given", for weights other than those of the folder's card
     backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
                     backbones.fingerprint of the used weights as they were before the hidden step
                     (common.NetworkFeatureAggregator.feature_shapes); file is where random ones and those of a user's

@@ -30,6 +30,7 @@ PROGRAMS = {
     "status",
     "reproduce",
     "calibrate",
+    "demo",
 }
 READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.checks", "datasets.foreground", "datasets.sampler", "datasets.textures"}  # of datasets.base

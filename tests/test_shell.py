@@ -247,3 +247,14 @@ def test_run_tests_refuses_an_old_python(scripts: Scripts) -> None:
     assert done.returncode == 2
     assert "3.11" in done.stderr
     assert not (scripts.folder / "venv").exists()
+
+
+def test_run_demo_hands_its_arguments_on_and_installs_only_once(scripts: Scripts) -> None:
+    venv, requirements = scripts.folder / "venv", (SHELL.parent / "requirements.txt").read_bytes()
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(scripts.python)
+    stamp = subprocess.run(["cksum"], input=2 * requirements, capture_output=True).stdout.decode()
+    (venv / "requirements.txt.cksum").write_text(stamp)
+    done = scripts.run("run-demo.sh", "-s", "1", "--help", PYTHON=sys.executable, VENV=venv)
+    assert done.returncode == 0 and "--seeds" in done.stdout, done.stderr
+    assert scripts.calls() == [[str(SHELL.parent / "demo.py"), "-s", "1", "--help"]]

@@ -5,6 +5,7 @@ OpenCV is imported by the functions that use it: machines that only predict with
 """
 
 import os
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ JET[159, 2] = 1  # as there
 MAX_PIXELS = 2**27  # of a picture, as it is and after the resize, unless the environment says more
 PIXELS_VARIABLE = "GLASS_MAX_PIXELS"
 Image.MAX_IMAGE_PIXELS = None  # _open has a limit of its own, which can be raised
+UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")  # control characters, and bytes that are no text
 
 FIRST_LYING = 5  # EXIF orientations from here on swap height and width
 DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
@@ -48,6 +50,7 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
 
     Raises:
         FileNotFoundError: the folder does not exist.
+        ValueError: the name of an image is no text, or of more than a line.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -60,7 +63,11 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
                 folders.remove(os.path.basename(path))
             above[path] = above[root] | {real}
         found += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    for path in found:
+        if UNWRITABLE.search(str(path)):  # tables and logs could not name it
+            raise ValueError(f"{os.fsencode(path)!r} has letters in its name that cannot be written: rename it.")
+    return found
 
 
 def open_rgb(path: Path) -> Image.Image:

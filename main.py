@@ -119,21 +119,7 @@ def main(**_: Any) -> None:
 
 
 @main.result_callback()
-def run(
-    methods: list[tuple[str, dict[str, Any]]],
-    results_path: Path,
-    models_path: Path | None,
-    gpu: tuple[int, ...],
-    seed: int,
-    test: str,
-    select: str,
-    val_share: float | None,
-    patience: int,
-    false_alarm_rate: float,
-    fresh: bool,
-    deterministic: bool,
-    **_: Any,
-) -> None:
+def run(methods: list[tuple[str, dict[str, Any]]], fresh: bool, deterministic: bool, **group: Any) -> None:
     """Run what the chained commands describe.
 
     Exits with 0: done; 1: a class failed, or another run trains it; 2: wrong input, or nowhere to write to;
@@ -145,31 +131,35 @@ def run(
             raise click.UsageError(
                 f"The command '{wanted}' is missing: main.py [options] net [options] dataset [options] ..."
             )
-    if fresh and test == "test":
+    if fresh and group["test"] == "test":
         raise click.UsageError("--fresh trains anew, --test test does not train: leave one out.")
     try:
         with Interrupts():
-            runs.log_to(results_path)
+            runs.log_to(group["results_path"])
             if deterministic:
                 set_deterministic()
-            models_path, train = models_path or results_path, test == "ckpt"
-            job = runs.Job(
-                results_path,
-                models_path,
-                list(gpu),
-                seed,
-                parts["net"],
-                parts["dataset"],
-                train,
-                selection=Selection(select, patience, val_share),
-                false_alarm_rate=false_alarm_rate,
-                fresh=fresh,
-            )
+            job = _job(parts["net"], parts["dataset"], fresh, group)
             failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
         sys.exit(2)
     sys.exit(1 if failed else 0)
+
+
+def _job(net_options: dict[str, Any], data_options: dict[str, Any], fresh: bool, group: dict[str, Any]) -> runs.Job:
+    """Return the job of a command line's three parts; raises as runs.Job does."""
+    return runs.Job(
+        group["results_path"],
+        group["models_path"] or group["results_path"],
+        list(group["gpu"]),
+        group["seed"],
+        net_options,
+        data_options,
+        train=group["test"] == "ckpt",
+        selection=Selection(group["select"], group["patience"], group["val_share"]),
+        false_alarm_rate=group["false_alarm_rate"],
+        fresh=fresh,
+    )
 
 
 @main.command("net", context_settings={"show_default": True})

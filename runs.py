@@ -505,10 +505,13 @@ def log_to(results_path: Path) -> None:
     """Send the log to the screen, short, and to a file of its own under <results>/logs."""
     folder = results_path / "logs"
     folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack letters that names of files have
     screen = logging.StreamHandler(sys.stdout)
     screen.setLevel(logging.INFO)
     screen.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log", encoding="utf-8")
+    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    file = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
     logging.basicConfig(level=logging.INFO, handlers=[screen, file], force=True)

@@ -145,16 +145,22 @@ def from_csv(text: str, source: Path) -> list[Result]:
     Raises:
         ValueError: it is something else.
     """
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    missing = {"Row Names", *RELEASED} - set(reader.fieldnames or ())
+    damaged = "run the test again to have it rewritten"
+    try:
+        reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+        columns, rows = reader.fieldnames or (), [row for row in reader if row.get("Row Names") != "Mean"]
+    except csv.Error as error:
+        raise ValueError(f"{source} is damaged ({error}): {damaged}.") from error
+    missing = {"Row Names", *RELEASED} - set(columns)
     if missing:
         raise ValueError(f"{source} is no results.csv: it lacks the column {', '.join(sorted(missing))}.")
-    rows = [row for row in reader if row["Row Names"] != "Mean"]
+    if any(row[column] is None for row in rows for column in RELEASED):
+        raise ValueError(f"{source} is damaged (a row ends too early): {damaged}.")
     backbones = list(dict.fromkeys(row.get("backbone") or "" for row in rows))
     try:
         return [_from_row(row, order, backbones) for order, row in enumerate(rows)]
-    except ValueError as error:
-        raise ValueError(f"{source} is damaged ({error}): run the test again to have it rewritten.") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{source} is damaged ({error}): {damaged}.") from error
 
 
 def to_text(results: Sequence[Result]) -> str:

@@ -33,12 +33,18 @@ class VisADataset(AnomalyDataset):
         path = self.source / "split_csv" / "1cls.csv"
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: DATA_PATH must be VisA's folder, with its split_csv.")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore the file.")
-            return list(reader)
+        try:
+            reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+            columns, rows = reader.fieldnames or (), list(reader)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} cannot be read as a table ({error}): restore the file.") from error
+        missing = set(COLUMNS) - set(columns)
+        if missing:
+            raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore the file.")
+        short = [number for number, row in enumerate(rows, 1) if any(row[column] is None for column in COLUMNS)]
+        if short:
+            raise ValueError(f"{path} has too few columns in row {short[0]} below its heads: restore the file.")
+        return rows
 
     def _entry(self, row: dict[str, str]) -> Entry:
         image = self.source / row["image"]

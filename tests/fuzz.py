@@ -251,9 +251,8 @@ def spoil_stored(draw: Draw, data: Path, results: Path) -> Case:
     elif way == "gone":
         path.unlink()
     elif way == "number":
-        best.rename(
-            folder / f"ckpt_best_{draw(st.text(st.characters(codec='ascii', exclude_characters='/'), max_size=5))}.pth"
-        )
+        number = draw(st.text(st.characters(codec="ascii", exclude_characters="/\0"), max_size=5))
+        best.rename(folder / f"ckpt_best_{number}.pth")
     return Case(draw(st.sampled_from([[], ["--test", "test"]])), [], ["-d", "bolt"])
 
 

@@ -141,6 +141,21 @@ def test_visa_lists_anomalies_first_in_the_order_of_the_list(visa):
     assert [e.image.name for e in train.entries] == ["2.JPG", "1.JPG"]
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (b'candle,train,normal,"' + b"x" * 200_000, "cannot be read as a table .field larger"),
+        (b"candle,\xff", "cannot be read as a table .*codec"),
+        (b"candle,train,normal", "too few columns in row"),
+    ],
+)
+def test_visa_names_a_damaged_list(visa, end, words):
+    path = visa / "split_csv" / "1cls.csv"
+    path.write_bytes(path.read_bytes() + b"\n" + end)
+    with pytest.raises(ValueError, match=f"1cls.csv {words}|1cls.csv has {words}"):
+        VisADataset(visa, classname="candle", split=TEST)
+
+
 def test_visa_explains_what_is_missing(visa):
     with pytest.raises(ValueError, match="no class 'cashew': it has candle, fryum"):
         VisADataset(visa, classname="cashew", split=TEST)

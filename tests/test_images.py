@@ -1,6 +1,7 @@
 """Pictures of any kind are opened right, brought to size as torchvision does, and maps brought back."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -323,3 +324,11 @@ def test_links_that_lead_round_in_circles_are_followed_once(tmp_path):
     found = images.list_images(tmp_path, recursive=True)
     assert {path.name for path in found} == {"picture.png"}
     assert len(found) == 4  # a, b, a/to b, b/to a
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"two\nlines.png"])
+def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
+    with open(os.path.join(os.fsencode(tmp_path), name), "wb"):
+        pass
+    with pytest.raises(ValueError, match="has letters in its name that cannot be written: rename it"):
+        images.list_images(tmp_path)

@@ -167,3 +167,10 @@ def test_program_names_a_missing_file() -> None:
 def test_a_result_file_of_wrong_types_is_damaged(wrong):
     with pytest.raises(ValueError, match="result.json is damaged"):
         tables.from_json(json.dumps({"name": "mvtec_nut"} | wrong), Path("result.json"))
+
+
+@pytest.mark.parametrize("end", ['"' + "x" * 200_000, "mvtec_nut", "mvtec_nut,1,1,1,1,1,1,1,,,,,,,,,,,,,,,,,,"])
+def test_a_csv_that_is_damaged_is_named(end):
+    text = tables.to_csv([Result("mvtec_nut", best={"image_auroc": 1.0})]) + end
+    with pytest.raises(ValueError, match="results.csv is damaged"):
+        tables.from_csv(text, Path("results.csv"))

@@ -12,10 +12,12 @@ import numpy as np
 import psutil
 import torch
 
+import shards
+
 LOGGER = logging.getLogger(__name__)
 
 PLACES = ("auto", "device", "host", "off")
-SHARE = 0.5  # of the free memory that a bank may take
+SHARE = 0.5  # of the free memory that a bank may take; on the host, of all processes' banks
 
 
 class FeatureBank:
@@ -155,4 +157,4 @@ class FeatureBank:
     def _roomy(self, size: int) -> str:
         if self.device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return "device"
-        return "host" if size < SHARE * psutil.virtual_memory().available else "off"
+        return "host" if size < SHARE * psutil.virtual_memory().available / shards.processes_here() else "off"

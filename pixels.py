@@ -17,6 +17,8 @@ import psutil
 import torch
 from torch.utils.data import get_worker_info
 
+import shards
+
 LOGGER = logging.getLogger(__name__)
 
 CACHE_BYTES = 2 * 10**9  # that all processes together keep, at most
@@ -89,9 +91,9 @@ class SharedPixels:
 
 def keep_pixels(name: str, shapes: Sequence[tuple[int, ...]]) -> Pixels:
     """Choose where arrays of these shapes are kept, the first ones first, and say so."""
-    size = sum(map(math.prod, shapes))  # bytes
-    room = min(CACHE_BYTES, int(SHARE * psutil.virtual_memory().available))
-    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else math.inf
+    size, processes = sum(map(math.prod, shapes)), shards.processes_here()  # bytes; that may do the same just now
+    room = min(CACHE_BYTES, int(SHARE * psutil.virtual_memory().available / processes))
+    free = shutil.disk_usage(SHARED_MEMORY).free / processes if SHARED_MEMORY.is_dir() else math.inf
     shared = min(size, room) <= SHARED_SHARE * free
     where = "shared memory" if shared else f"each process apart, as {SHARED_MEMORY} has only {free / 1e9:.2f} GB free"
     kept = f"{min(size, room) / 1e9:.2f} of {size / 1e9:.2f} GB"

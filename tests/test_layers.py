@@ -13,6 +13,7 @@ PROGRAMS = {
     "main",
     "runs",
     "describe",
+    "teamwork",
     "plain",
     "workbench",
     "predict",
@@ -35,7 +36,7 @@ PROGRAMS = {
 READERS = {name for name in FILES if name.startswith("datasets.")}
 PARTS = {"datasets.checks", "datasets.foreground", "datasets.sampler", "datasets.textures"}  # of datasets.base
 BASICS = set(FILES) - PROGRAMS - READERS - {"glass"}
-EVERYBODY = {"files"}  # whole files: for whoever writes one
+EVERYBODY = {"files", "records", "shards"}  # whole and small files, and how many processes there are
 PAIRS = {
     "synthesis": {"perlin"},
     "backbones": {"download", "checkpoint"},
@@ -49,6 +50,7 @@ PAIRS = {
 NO_TORCH = {"download", "images", "synthesis", "perlin", "metrics", "tables", "card", "selection", "provenance"}
 NO_TORCH |= {"evidence", "published", "plots", "textures"}
 NO_TORCH |= {"layouts", "audit", "counts", "visa_split", "fgmask", "sheets"}
+NO_TORCH |= {"records", "shards", "launch", "claims", "status", "teamwork"}
 PAIRS |= {"overlays": {"images"}}
 DEPLOYED = {"predict", "predictor", "scoring", "onnx_engine", "files", "scorefile", "overlays", "tiles", "watch"}
 

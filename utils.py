@@ -6,6 +6,7 @@ follows stands in a table, or is judged here from the spectrum of its mean image
 
 import hashlib
 import io
+import json
 import logging
 import os
 import random
@@ -17,7 +18,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from filelock import FileLock
 
 from files import atomic_write
 
@@ -74,6 +74,16 @@ def set_torch_device(gpu_ids: list[int]) -> torch.device:
     return torch.device(f"cuda:{gpu_ids[0]}")
 
 
+def check_device(device: torch.device) -> None:
+    """Make sure that a device still works after an error.
+
+    Raises:
+        RuntimeError: it is lost to this process.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def device_name(device: torch.device) -> str:
     """Name a device for people: the GPU's model, or the CPU with its threads."""
     if device.type == "cuda":
@@ -121,19 +131,42 @@ def table_flag(name: str, column: str, judge_path: Path | None = None) -> int | 
         flag = _read_table(_table_path(name, Path(folder))).get(name, {}).get(column)
         if flag is not None:
             return int(flag)
-    return None
+    return _read_judgements(name, Path(judge_path)).get(name, {}).get(column) if judge_path is not None else None
 
 
 def record_judgement(name: str, flag: int, judge_path: Path) -> None:
-    """Write a judged class into judge_path's table; Foreground takes the same value, as in the tables that ship."""
+    """Write a judged class into judge_path's table; Foreground takes the same value, as in the tables that ship.
+
+    Other processes may judge other classes just now, so each class has a file of its own, and the table is made anew
+    until it holds them all.
+    """
+    judgement = {"Distribution": flag, "Foreground": flag}
+    atomic_write(_judgements(name, judge_path) / f"{name}.json", json.dumps(judgement).encode())
     path = _table_path(name, judge_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):  # other runs judge other classes
-        rows = _read_table(path)
-        rows[name] = {"Distribution": flag, "Foreground": flag}
+    while True:
+        table, judged = _read_table(path), _read_judgements(name, judge_path)
+        if table.get(name) == judgement and set(judged) <= set(table):
+            return
+        rows = judged | table | {name: judgement}  # a person may have changed what the table says of others
         content = io.BytesIO()
         pd.DataFrame([{"Class": key, **row} for key, row in rows.items()]).to_excel(content, index=False)
         atomic_write(path, content.getvalue())
+
+
+def _judgements(name: str, folder: Path) -> Path:
+    """Return the folder of the judged classes of a data set."""
+    return folder / f"{name.split('_')[0]}_distribution"
+
+
+def _read_judgements(name: str, folder: Path) -> dict[str, dict[str, int]]:
+    """Return the judged classes of a data set, whether the table holds them already or not."""
+    rows = {}
+    for path in sorted(_judgements(name, folder).glob("[!.]*.json")):
+        try:
+            rows[path.stem] = {key: int(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it.") from error
+    return rows
 
 
 def _table_path(name: str, folder: Path) -> Path:

@@ -1,3 +1,6 @@
+import multiprocessing
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,3 +84,24 @@ def test_a_sparse_spectrum_is_a_manifold():
     bright[144, 44:245] = True
     bright[44:245, 144] = True
     assert utils._is_hypersphere(bright) == 0
+
+
+def test_judgements_of_processes_at_once_are_all_kept(tmp_path):
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    names = [f"mvtec_{letter}" for letter in "abcd"]
+    processes = [context.Process(target=utils.record_judgement, args=(name, 1, tmp_path)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(pd.read_excel(tmp_path / "mvtec_distribution.xlsx").Class) == names
+
+
+def test_a_judgement_that_the_table_lacks_still_counts_and_what_a_person_wrote_there_stays(tmp_path):
+    utils.record_judgement("mvtec_new", 1, tmp_path)
+    path = tmp_path / "mvtec_distribution.xlsx"
+    pd.DataFrame([{"Class": "mvtec_new", "Distribution": 0, "Foreground": 1}]).to_excel(path, index=False)
+    utils.record_judgement("mvtec_other", 1, tmp_path)
+    assert utils.table_flag("mvtec_new", "Distribution", tmp_path) == 0
+    path.unlink()
+    assert utils.table_flag("mvtec_other", "Distribution", tmp_path) == 1

@@ -15,9 +15,11 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -31,7 +33,22 @@ CLOCK = 5.0  # seconds that a process's start may move by when the machine's clo
 
 
 class Claimed(BlockingIOError):
-    """Another process works on the folder."""
+    """Another process works on the folder.
+
+    Attributes:
+        sign: its last sign of life, in seconds, where nothing but the next one will tell whether it lives; else None.
+    """
+
+    def __init__(self, message: str, sign: float | None = None) -> None:
+        super().__init__(message)
+        self.sign = sign
+
+
+class Holder(NamedTuple):
+    """Who holds a claim, for people, and the sign of life as in Claimed."""
+
+    text: str
+    sign: float | None = None
 
 
 @contextmanager
@@ -58,7 +75,8 @@ def claim(folder: Path) -> Iterator[Path]:
 def holder(folder: Path) -> str | None:
     """Say who holds a folder; None if nobody does."""
     found = _claims(folder)
-    return _judge(found[-1][1]) if found else None
+    by = _judge(found[-1][1]) if found else None
+    return by.text if by else None
 
 
 def _make(folder: Path) -> Path:
@@ -67,10 +85,11 @@ def _make(folder: Path) -> Path:
     Raises:
         Claimed: another process holds it.
     """
+    (folder.parent / CLAIMS).mkdir(parents=True, exist_ok=True)
     found = _claims(folder)
     by = _judge(found[-1][1]) if found else None
     if by is not None:
-        raise Claimed(f"{folder} is being trained by {by}.")
+        raise Claimed(f"{folder} is being trained by {by.text}.", by.sign)
     number = found[-1][0] + 1 if found else 1
     path = _path(folder, number)
     if not _create(path, json.dumps(_owner())):
@@ -115,15 +134,13 @@ def _path(folder: Path, number: int) -> Path:
 def _claims(folder: Path) -> list[tuple[int, Path]]:
     """Return the numbers and files of a folder's claims, in order."""
     place = folder.parent / CLAIMS
-    place.mkdir(parents=True, exist_ok=True)
-    found = (name.rpartition("-") for name in os.listdir(place))
+    found = (name.rpartition("-") for name in (os.listdir(place) if place.is_dir() else ()))
     return sorted((int(n), _path(folder, int(n))) for name, _, n in found if name == folder.name and n.isdecimal())
 
 
-def _judge(path: Path) -> str | None:
+def _judge(path: Path) -> Holder | None:
     """Say who holds a claim; None if it is given back, abandoned or gone."""
-    with tempfile.NamedTemporaryFile(prefix=".now-", dir=path.parent) as probe:
-        now = os.stat(probe.name).st_mtime  # by the clock that dates the claims, which may be a file server's
+    now = _now(path.parent)
     try:
         touched, text = path.stat().st_mtime, path.read_text()
     except FileNotFoundError:
@@ -133,9 +150,18 @@ def _judge(path: Path) -> str | None:
     owner, left = _parse(text), touched + STALE - now
     who = f"process {owner.get('pid', '?')} on {owner.get('host', 'a machine not known')}"
     if (owner.get("host"), owner.get("boot")) == _machine():
-        return f"{who}; wait for it, or end it" if _alive(owner.get("pid"), owner.get("started")) else None
+        return Holder(f"{who}; wait for it, or end it") if _alive(owner.get("pid"), owner.get("started")) else None
     free = f"without a sign of life it is free in {left:.0f} s; if you know it to be dead, remove {path}"
-    return f"{who}; {free}" if left > 0 else None
+    return Holder(f"{who}; {free}", touched) if left > 0 else None
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock that dates the claims, which may be a file server's; ours if we may only read."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".now-", dir=folder) as probe:
+            return os.stat(probe.name).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _parse(text: str) -> dict[str, str | int | float]:

@@ -78,8 +78,29 @@ def test_a_zombie_holds_nothing(folder):
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "another container"}])
 @pytest.mark.parametrize(("age", "held"), [(claims.STALE - 60, True), (claims.STALE + 60, False)])
 def test_on_another_machine_the_heartbeat_decides(folder, changes, age, held):
-    write_claim(folder, age=age, pid=ended_process(), **changes)
+    path = write_claim(folder, age=age, pid=ended_process(), **changes)
     assert (claims.holder(folder) is not None) is held
+    if held:
+        with pytest.raises(Claimed) as caught, claim(folder):
+            pass
+        assert caught.value.sign == path.stat().st_mtime
+
+
+def test_on_this_machine_no_sign_of_life_is_needed(folder):
+    with claim(folder), pytest.raises(Claimed) as caught, claim(folder):
+        pass
+    assert caught.value.sign is None
+
+
+def test_who_may_only_read_sees_who_holds(folder, monkeypatch):
+    assert claims.holder(folder) is None and not folder.parent.exists()
+    write_claim(folder)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(claims.tempfile, "NamedTemporaryFile", refuse)
+    assert f"process {os.getpid()}" in claims.holder(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"pid": "x"}'])

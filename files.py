@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,12 +12,31 @@ PARTIAL = ".partial-"  # how names of files begin that are being written
 ABANDONED = 3600.0  # seconds after which nobody writes to such a file any more
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes, durable: bool = True) -> None:
     """Write a file so that its name only ever stands for the whole content.
+
+    Args:
+        path: folders above it are made.
+        content: of the file.
+        durable: return only when a power cut would not take it back any more.
 
     Raises:
         OSError: it cannot be written; what lay there before still does.
     """
+    _write(path, content, durable, os.replace)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file as atomic_write does, unless there is one; of several processes that do so at once, one succeeds.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write(path, content, True, _link_new)
+
+
+def _write(path: Path, content: bytes, durable: bool, name: Callable[[str, Path], None]) -> None:
+    """Write content aside, then let `name` give it its name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
@@ -24,15 +44,28 @@ def atomic_write(path: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.chmod(partial, 0o644)
-            os.replace(partial, path)
+            name(partial, path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
     except OSError as error:
         advice = "make room or give another folder; what was written before is whole, and the same command goes on"
         raise type(error)(f"{path} cannot be written ({error.strerror or error}): {advice}.") from error
+
+
+def _link_new(partial: str, path: Path) -> None:
+    """Rename a file unless the name is taken."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links: there the last one succeeds
+        os.replace(partial, path)
+        return
+    os.unlink(partial)
 
 
 def remove_partial(folder: Path, age: float = ABANDONED) -> None:

@@ -1,8 +1,11 @@
 """What a person sees while a class trains: one bar (or plain lines), and TensorBoard's curves."""
 
 import logging
+import math
+import os
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +14,17 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+import records
+from records import Standing
+
 LOGGER = logging.getLogger(__name__)
 
 CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch
 PICTURES = ".pictures"  # end of the name of TensorBoard's file of pictures
+RECORD_SECONDS = 5  # between two records for status.py
+NO_BARS = "TQDM_DISABLE"  # variable, tqdm's own; bars of several processes on one screen would spoil each other
 
 
 class Progress:
@@ -27,7 +35,7 @@ class Progress:
         epochs: epochs in all.
         steps: iterations of an epoch.
         start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
-        folder: where TensorBoard's files go.
+        folder: where TensorBoard's files go, in the class folder.
     """
 
     def __init__(self, name: str, epochs: int, steps: int, start: int, folder: Path) -> None:
@@ -38,7 +46,8 @@ class Progress:
         self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
         self.curves: list[np.ndarray] = []  # of the epoch
         self.started = self.last_line = time.monotonic()
-        hidden = not sys.stderr.isatty()
+        self.folder, self.last_record = folder.parent, -math.inf
+        hidden = not sys.stderr.isatty() or NO_BARS in os.environ
         self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden)
         self.writer = SummaryWriter(str(folder), purge_step=start)  # later points are of a run that was cut off
 
@@ -97,19 +106,30 @@ class Progress:
         self._line(LINE_SECONDS if epoch + 1 < self.epochs else 0)
 
     def _line(self, seconds: float) -> None:
-        """Log where training stands, unless a bar shows it or the last line is younger than this."""
+        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record."""
         now = time.monotonic()
+        pace = (now - self.started) / max(self.steps_done, 1)
+        left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
+        if now - self.last_record >= RECORD_SECONDS:
+            self._record(now, left)
         if not self.bar.disable or now - self.last_line < seconds:
             return
         self.last_line = now
-        pace = (now - self.started) / max(self.steps_done, 1)
-        left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
         shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
         LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)
 
+    def _record(self, now: float, left: timedelta | None) -> None:
+        """Keep what status.py shows of a class in training."""
+        self.last_record = now
+        epoch = min((self.iteration + len(self.waiting)) // self.steps, self.epochs - 1)
+        seconds = None if left is None else left.total_seconds()
+        records.write_standing(self.folder, Standing(epoch, self.epochs, seconds, self.shown.get("best", "")))
+
     def close(self) -> None:
-        """End the bar and write what TensorBoard still holds back."""
+        """End the bar, write what TensorBoard still holds back, and keep where a class stands that was stopped."""
         self.bar.close()
+        with suppress(OSError):  # which may be why training ends
+            self._record(self.last_record, None)
         self.writer.close()
 
 

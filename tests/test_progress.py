@@ -2,7 +2,9 @@ import pytest
 import torch
 
 import progress
+import records
 from progress import CURVES, Progress
+from records import Standing
 
 
 @pytest.fixture
@@ -31,3 +33,18 @@ def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
         "epoch 2/2" in messages[-1] and "last 90.0/- best 90.0/- @0" in messages[-1] and "0:00:00 left" in messages[-1]
     )
     assert len(list(tmp_path.glob("events*"))) == 1
+
+
+def test_what_status_shows_is_kept_now_and_then_and_at_the_end(lines, tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path / "tb")
+    written = []
+    for epoch in range(2):
+        for _ in range(3):
+            shown.step(torch.full((len(CURVES),), 0.5), [])
+            written.append(records.read_standing(tmp_path))
+        shown.take()
+        shown.epoch(epoch)
+    assert written[0] == Standing(0, 2, 125.0)
+    assert [each.epoch for each in written] == [0, 0, 1, 1, 1, 1]
+    shown.close()
+    assert records.read_standing(tmp_path).seconds_left is None

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
+import claims
 import evidence
 import plots
 import published
@@ -96,6 +97,34 @@ def write(results_path: Path, out: Path | None = None) -> Path:
     path = out or results_path / PAGE
     atomic_write(path, build(results_path).encode())
     return path
+
+
+def collect(results_path: Path) -> tuple[list[tables.Result], Path | None]:
+    """Make what is derived from the classes' own files, results.csv and the page; return the results, and the page.
+
+    Where classes finish meanwhile, once more. There is no page without results, nor while another process changes what
+    it shows: that one makes it when it ends.
+
+    Raises:
+        ValueError: a file of a class is damaged.
+    """
+    results, page = tables.write_csv(results_path), None
+    while results:
+        try:
+            page = write(results_path)
+        except FileNotFoundError:
+            if not is_busy(results_path):
+                raise
+        before, results = tables.to_csv(results), tables.write_csv(results_path)
+        if tables.to_csv(results) == before:
+            break
+    return results, page
+
+
+def is_busy(results_path: Path) -> bool:
+    """Say whether some process works on a class of a results folder."""
+    folders = (results_path / "models").glob("backbone_*/*")
+    return any(claims.holder(folder) is not None for folder in folders if folder.is_dir())
 
 
 def build(results_path: Path) -> str:

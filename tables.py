@@ -11,10 +11,13 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from files import atomic_write
+from records import Failure
 
 METRICS = {  # key -> heading on screen
     "image_auroc": "I-AUC",
@@ -37,6 +40,7 @@ CHOSEN = {  # rule of selection.py -> what the heading says of the best epoch
     "synthetic": "best epoch on synthetic",
 }
 NAME_WIDTH = 30  # characters on screen; a line stays within 120
+LINE_WIDTH = 120
 
 
 @dataclass
@@ -163,26 +167,58 @@ def from_csv(text: str, source: Path) -> list[Result]:
         raise ValueError(f"{source} is damaged ({error}): {damaged}.") from error
 
 
-def to_text(results: Sequence[Result]) -> str:
-    """Return the table for the screen: best and last epoch side by side; a part per backbone, each with its mean."""
-    groups = {result.backbone_index: [] for result in results}
-    for result in results:
-        groups[result.backbone_index].append(result)
-    return "\n\n".join(_table(rows) for rows in groups.values())
+def write_csv(results_path: Path) -> list[Result]:
+    """Make results.csv from all result files of a results folder, if there are any, and return them.
+
+    Several processes may do so at once, each after a result file of its own: what is written is compared with what is
+    there by then, so that whoever is last has written it all.
+
+    Raises:
+        ValueError: a result file is damaged.
+        OSError: nothing can be written there.
+    """
+    results = collect(results_path)
+    while results:
+        text = to_csv(results)
+        atomic_write(results_path / "results.csv", text.encode())
+        results = collect(results_path)
+        if to_csv(results) == text:
+            break
+    return results
 
 
-def _table(rows: Sequence[Result]) -> str:
+def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
+    """Return the table for the screen: best and last epoch side by side; a part per backbone, each with its mean.
+
+    A class that failed has a line that says why, in its place and instead of figures of an earlier run.
+    """
+    failed = {(failure.planned.backbone_index, failure.planned.name): failure for failure in failures}
+    rows = [result for result in results if (result.backbone_index, result.name) not in failed]
+    rows += [Result(**asdict(failure.planned)) for failure in failures]
+    rows.sort(key=lambda row: (row.backbone_index, row.order, row.name))
+    groups = {row.backbone_index: [] for row in rows}
+    for row in rows:
+        groups[row.backbone_index].append(row)
+    errors = {place: failure.error for place, failure in failed.items()}
+    return "\n\n".join(_table(rows, errors) for rows in groups.values())
+
+
+def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:
     width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
+    done = [row for row in rows if (row.backbone_index, row.name) not in errors]
     heads = " ".join(f"{head:>5}" for head in (*METRICS.values(), "epoch"))
-    chosen = {row.select for row in rows}
-    best = CHOSEN.get(chosen.pop(), "best epoch") if len(chosen) == 1 else "best epoch, by various rules"
+    chosen = {row.select for row in done}
+    best = "best epoch, by various rules" if len(chosen) > 1 else CHOSEN.get("".join(chosen), "best epoch")
     top = f"{'':{width}} | {best + ' (%)':^{len(heads)}} | {'last epoch (%)'}"
     titles = f"{rows[0].backbone[:width]:{width}} | {heads} | {heads}"
     rule = "-" * len(titles)
-    return "\n".join([top, titles, rule, *(_line(row, width) for row in rows), rule, _line(mean(rows), width)])
+    lines = [_line(row, width, errors.get((row.backbone_index, row.name))) for row in rows]
+    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width)])
 
 
-def _line(result: Result, width: int) -> str:
+def _line(result: Result, width: int, error: str | None = None) -> str:
+    if error is not None:
+        return f"{result.name[:width]:{width}} | failed: {error}"[:LINE_WIDTH].rstrip()
     halves = (_half(result.best, result.best_epoch), _half(result.last, result.last_epoch))
     return f"{result.name[:width]:{width}} | {' | '.join(halves)}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tables
+from records import Failure, Planned
 from tables import Result
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,3 +175,38 @@ def test_a_csv_that_is_damaged_is_named(end):
     text = tables.to_csv([Result("mvtec_nut", best={"image_auroc": 1.0})]) + end
     with pytest.raises(ValueError, match="results.csv is damaged"):
         tables.from_csv(text, Path("results.csv"))
+
+
+def test_a_class_that_failed_has_its_line_in_place_and_no_share_in_the_mean() -> None:
+    rows = [result("mvtec_tile", order=0), result("mvtec_wood", order=1, best={}), result("mvtec_zipper", order=3)]
+    failures = [Failure(Planned(name, "wideresnet50", 0, order), "x" * 200) for name, order in
+                (("mvtec_wood", 1), ("mvtec_pill", 2))]  # fmt: skip
+    lines = tables.to_text(rows, failures).splitlines()
+    names = [line.split()[0] for line in lines[3:7]]
+    assert names == ["mvtec_tile", "mvtec_wood", "mvtec_pill", "mvtec_zipper"]
+    assert lines[4].startswith("mvtec_wood   | failed: xxx") and len(lines[4]) == 120
+    assert lines[-1].split()[2:4] == ["50.0", "25.0"]
+
+
+def test_only_failures_make_a_table_too() -> None:
+    text = tables.to_text([], [Failure(Planned("mvtec_tile", "resnet18"), "out of memory")])
+    assert "mvtec_tile | failed: out of memory" in text
+
+
+def test_who_writes_results_csv_last_has_written_all(tmp_path, monkeypatch) -> None:
+    write(tmp_path, result("mvtec_wood", order=1))
+    texts = []
+
+    def replace(path: Path, content: bytes) -> None:
+        if not texts:  # another process ends between our look and our writing
+            write(tmp_path, result("mvtec_tile", order=0))
+        texts.append(content.decode())
+
+    monkeypatch.setattr(tables, "atomic_write", replace)
+    assert [each.name for each in tables.write_csv(tmp_path)] == ["mvtec_tile", "mvtec_wood"]
+    assert [len(text.splitlines()) for text in texts] == [3, 4]
+
+
+def test_without_any_result_there_is_no_results_csv(tmp_path) -> None:
+    assert tables.write_csv(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

@@ -6,19 +6,25 @@ which images. Each class is checked, trained, tested with its best and its last 
 
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 import images
+import launch
 import runs
+import shards
 from bank import PLACES
 from datasets.base import GOOD
 from interrupts import Interrupts
+from progress import NO_BARS
 from selection import BEST, RULES, Selection
-from utils import PRECISIONS, set_deterministic
+from shards import Place
+from utils import PRECISIONS, set_deterministic, set_torch_device
 
 LOGGER = logging.getLogger(__name__)
 IGNORED = "Accepted for old command lines; has no effect."
@@ -71,7 +77,19 @@ class Number(click.FloatRange):
     help="Results folder to read trained models from, if another.",
 )
 @click.option(
-    "--gpu", default=[0], multiple=True, type=int, help="CUDA device to use; the CPU where there is none, or for -1."
+    "--gpu",
+    default=[],
+    multiple=True,
+    type=int,
+    show_default="0",
+    help="CUDA device to use; the CPU where there is none, or for -1. Given several times: a process on each, which "
+    "share the classes. Processes of torchrun and srun take the one of their local rank.",
+)
+@click.option(
+    "--shard",
+    default=None,
+    metavar="I/N",
+    help="Do only every N-th class, from class I on, I = 0 .. N - 1; other runs may do the other shards.",
 )
 @click.option(
     "--seed", default=0, type=click.IntRange(-(2**63), 2**63 - 1), help="Seed of weights and of every random draw."
@@ -135,10 +153,10 @@ def run(methods: list[tuple[str, dict[str, Any]]], fresh: bool, deterministic: b
         raise click.UsageError("--fresh trains anew, --test test does not train: leave one out.")
     try:
         with Interrupts():
-            runs.log_to(group["results_path"])
+            place, devices = take_place(group["results_path"], group["shard"], group["gpu"])
             if deterministic:
                 set_deterministic()
-            job = _job(parts["net"], parts["dataset"], fresh, group)
+            job = _job(parts["net"], parts["dataset"], fresh, group, devices, place)
             failed = job.judge() if parts["dataset"]["distribution"] == 1 else job.run()
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
@@ -146,12 +164,19 @@ def run(methods: list[tuple[str, dict[str, Any]]], fresh: bool, deterministic: b
     sys.exit(1 if failed else 0)
 
 
-def _job(net_options: dict[str, Any], data_options: dict[str, Any], fresh: bool, group: dict[str, Any]) -> runs.Job:
+def _job(
+    net_options: dict[str, Any],
+    data_options: dict[str, Any],
+    fresh: bool,
+    group: dict[str, Any],
+    devices: list[int],
+    place: Place,
+) -> runs.Job:
     """Return the job of a command line's three parts; raises as runs.Job does."""
     return runs.Job(
         group["results_path"],
         group["models_path"] or group["results_path"],
-        list(group["gpu"]),
+        devices,
         group["seed"],
         net_options,
         data_options,
@@ -159,7 +184,28 @@ def _job(net_options: dict[str, Any], data_options: dict[str, Any], fresh: bool,
         selection=Selection(group["select"], group["patience"], group["val_share"]),
         false_alarm_rate=group["false_alarm_rate"],
         fresh=fresh,
+        place=place,
     )
+
+
+def take_place(results_path: Path, shard: str | None, gpu: tuple[int, ...]) -> tuple[Place, list[int]]:
+    """Return the place of this process and its one device; if several are wanted, run a process on each, and exit.
+
+    Raises:
+        ValueError: wrong options or variables, or a device that does not exist.
+        SystemExit: the processes have ended.
+    """
+    place = shards.read_place(os.environ, shard)
+    devices = shards.choose_devices(gpu, place, torch.cuda.device_count())
+    runs.log_to(results_path, place)
+    launch.end_with_launcher()
+    if len(devices) > 1:
+        for device in devices:
+            set_torch_device([device] if device >= 0 else [])  # refuses one that is not there
+        sys.exit(launch.Launcher(devices).run())
+    if place.world > 1:
+        os.environ.setdefault(NO_BARS, "1")
+    return place, devices
 
 
 @main.command("net", context_settings={"show_default": True})

@@ -5,9 +5,11 @@ import itertools
 import logging
 import math
 import os
+import platform
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import claims
 import describe
 import files
 import provenance
+import records
 import report
 import review
 import tables
@@ -35,7 +38,10 @@ from datasets.visa import VisADataset
 from glass import GLASS
 from interrupts import leave_signals_to_parent
 from metrics import ImageScores
+from records import Failure, Planned
 from selection import BEST, LAST, VAL, Selection
+from shards import Place
+from teamwork import Team
 
 LOGGER = logging.getLogger(__name__)
 
@@ -98,6 +104,25 @@ class Choice:
     seed: int | None
 
 
+@dataclass(frozen=True)
+class Task:
+    """A class to be trained and tested on a backbone.
+
+    Attributes:
+        choice: the backbone.
+        classname: as in -d.
+        planned: its name, and its place on the command line.
+        folder: of the weights, or where they are only read, of the results.
+        results: folder of its result file.
+    """
+
+    choice: Choice = field(compare=False)
+    classname: str
+    planned: Planned
+    folder: Path
+    results: Path
+
+
 class Job:
     """The classes of a command line, on the backbones of a command line.
 
@@ -112,6 +137,7 @@ class Job:
         selection: which epoch's weights are the best, and whether training stops early; the release's by default.
         false_alarm_rate: of the thresholds.
         fresh: train everything anew; earlier class folders are kept under models/backbone_<i>/old.
+        place: of this process among those that share the classes.
 
     Raises:
         ValueError, FileNotFoundError: anything that is wrong with the options, before any image is read.
@@ -129,10 +155,14 @@ class Job:
         selection: Selection | None = None,
         false_alarm_rate: float = 0.01,
         fresh: bool = False,
+        place: Place | None = None,
     ) -> None:
         self.results_path, self.models_path, self.seed = results_path, models_path, seed
         self.selection, self.false_alarm_rate = selection or Selection(), false_alarm_rate
-        self.net, self.data, self.train, self.fresh = net, data, train, fresh
+        self.net, self.data, self.train, self.place = net, data, train, place or Place()
+        self.fresh = fresh and not self.place.restarted
+        if fresh and not self.fresh:
+            LOGGER.warning("A launcher started this command before: classes go on, instead of starting over again.")
         self.fingerprints: dict[str, str] = {}  # of the classes' data
         self.choices = read_choices(net["backbone_names"], net["layers_to_extract_from"])
         self.device = utils.set_torch_device([index for index in gpu if index >= 0])
@@ -144,38 +174,53 @@ class Job:
     def run(self) -> bool:
         """Train (unless only tests are wanted) and test every class on every backbone; return whether any failed.
 
+        Where several processes share the classes, each is done by one of them.
+
         Raises:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
-        sets = {name: self._sets(name) for name in self.data["subdatasets"]}
-        self._check_memory(sets)
-        self._check_tables()
-        files.remove_partial(self.results_path)
-        for choice in self.choices:
-            files.remove_partial(self._models(self.models_path, choice))
-            glass = self._check_networks(choice, next(iter(sets.values())).test.imagesize)
-            for classname, class_sets in sets.items():
-                self._check_folder(choice, classname, glass, class_sets)
-            self._check_space(choice, glass, sets)
+        everything = self._tasks()
+        tasks = self.place.part(everything)
+        if not tasks:
+            LOGGER.info("This shard holds none of the %d classes.", len(everything))
+            return False
+        team = Team(self.place, tasks, self.fresh)
+        earlier = {task: _inode(task.folder) for task in tasks}
+        sets = {name: self._sets(name) for name in dict.fromkeys(task.classname for task in tasks)}
+        self._check(tasks, sets)
+        records.write_plan(self.results_path, [task.planned for task in everything])
         if self.fresh:
-            self._start_over()
-        failed = False
+            self._start_over(tasks[self.place.rank :: self.place.world], earlier)
+        left = team.work(lambda task: self._attempt_class(task, sets[task.classname], earlier[task]))
+        if team.last or self.place.world == 1:
+            self._conclude()
+        return bool(left) or any(records.read_failure(task.results) for task in tasks)
+
+    def _tasks(self) -> list[Task]:
+        """Return the classes of the command line on each of its backbones."""
+        tasks = []
         for choice in self.choices:
-            for position, (classname, class_sets) in enumerate(sets.items()):
-                failed |= not self._attempt_class(choice, classname, position, class_sets)
-        results = tables.collect(self.results_path)
-        LOGGER.info("Results:\n%s", tables.to_text(results))
+            for order, classname in enumerate(dict.fromkeys(self.data["subdatasets"])):
+                planned = Planned(self._name(classname), choice.name, choice.index, order)
+                results = tables.result_path(self.results_path, choice.index, planned.name).parent
+                folder = self._models(self.models_path, choice) / planned.name if self.train else results
+                tasks.append(Task(choice, classname, planned, folder, results))
+        return tasks
+
+    def _conclude(self) -> None:
+        """Make what is derived from all classes, and show it."""
+        results, page = report.collect(self.results_path)
+        LOGGER.info("Results:\n%s", tables.to_text(results, records.failures(self.results_path)))
         LOGGER.info(
             "Figures are in %s, pictures under %s.", self.results_path / "results.csv", self.results_path / "eval"
         )
-        if results:
-            LOGGER.info("All of it is on one page: %s.", report.write(self.results_path))
-        return failed
+        if page is not None:
+            LOGGER.info("All of it is on one page: %s.", page)
 
     def judge(self) -> bool:
         """Judge the hypothesis of every class from its images and write it down, without training."""
         glass = GLASS(self.device)
-        for classname in self.data["subdatasets"]:
+        for classname in self.place.own(self.data["subdatasets"]):
             train_set = self._datasets(classname)[0]
             name = self._name(classname)
             glass.set_model_dir(self._models(self.results_path, self.choices[0]), name, self.results_path)
@@ -185,17 +230,32 @@ class Job:
 
     # --- one class ------------------------------------------------------------------------------------------
 
-    def _attempt_class(self, choice: Choice, classname: str, position: int, sets: ClassSets) -> bool:
-        """Run a class; where that fails for a reason of its own, say so and return False, so that others go on."""
+    def _attempt_class(self, task: Task, sets: ClassSets, earlier: int | None) -> None:
+        """Run a class that this process has claimed; where that fails, say so and write it down, so that others go on.
+
+        Raises:
+            RuntimeError: the device is lost, and with it this process.
+        """
+        name = task.planned.name
         try:
-            self._run_class(choice, classname, position, sets)
-        except (FloatingPointError, claims.Claimed) as error:
-            LOGGER.error("%s", error)
+            if self.fresh:
+                _move_aside(task.folder, earlier)
+            self._run_class(task.choice, task.classname, task.planned.order, sets)
         except torch.OutOfMemoryError:
-            LOGGER.error("%s: out of device memory: %s.", self._name(classname), OUT_OF_MEMORY)
+            error = f"out of device memory: {OUT_OF_MEMORY}."
+            LOGGER.error("%s: %s", name, error)
+        except (FloatingPointError, ValueError, FileNotFoundError) as failure:
+            error = _last_line(failure).removeprefix(f"{name}: ")
+            LOGGER.error("%s: %s", name, error)
+        except RuntimeError as failure:  # of PyTorch, which has no other for most of what goes wrong
+            error = _last_line(failure)
+            LOGGER.exception("%s: %s", name, error)
+            utils.check_device(self.device)  # one that is lost would fail all other classes, too
         else:
-            return True
-        return False
+            records.clear(task.folder)
+            records.clear(task.results)
+            return
+        records.write_failure(task.results, Failure(task.planned, error))
 
     def _run_class(self, choice: Choice, classname: str, position: int, sets: ClassSets) -> None:
         """Train a class unless that is done, test its best and its last weights, and write the results."""
@@ -206,8 +266,7 @@ class Job:
         glass.set_model_dir(folder, name, self.results_path)
         trained = sets.train is not None and not _is_done(folder / name)
         if trained:
-            with claims.claim(folder / name):
-                self._train_class(choice, glass, sets, seed)
+            self._train_class(choice, glass, sets, seed)
         path = tables.result_path(self.results_path, choice.index, name)
         if sets.train is not None and (folder / name / checkpoint.STATE).is_file():  # else others trained it
             sets.train.grid = glass.grid
@@ -221,15 +280,12 @@ class Job:
         found = review.gather(tested, sets.normals, described.threshold)
         review.keep(path.parent, found, result, self.results_path / "eval" / name, glass.ckpt_dir / "tb")
         checkpoint.atomic_write(path, tables.to_json(result).encode())
-        csv = tables.to_csv(tables.collect(self.results_path))
-        checkpoint.atomic_write(self.results_path / "results.csv", csv.encode())
+        tables.write_csv(self.results_path)
 
     def _train_class(self, choice: Choice, glass: GLASS, sets: ClassSets, seed: int) -> None:
-        """Train a class whose folder this process holds, unless another one has done so just before."""
+        """Train a class."""
         folder, name = glass.ckpt_dir, sets.test.name
         self._check_options(folder, RunState.load(folder), choice, sets)
-        if _is_done(folder):
-            return
         files.remove_partial(folder, age=0)
         sets.train.grid = sets.choosing.grid = glass.grid
         utils.fix_seeds(seed)
@@ -303,16 +359,37 @@ class Job:
 
     # --- checks before any training -------------------------------------------------------------------------
 
+    def _check(self, tasks: list[Task], sets: dict[str, ClassSets]) -> None:
+        """Check everything that can be checked of classes.
+
+        Raises:
+            ValueError, FileNotFoundError: something is wrong.
+        """
+        self._check_memory(sets)
+        self._check_tables()
+        files.remove_partial(self.results_path)
+        for index in dict.fromkeys(task.choice.index for task in tasks):
+            own = [task for task in tasks if task.choice.index == index]
+            choice, class_sets = own[0].choice, {task.classname: sets[task.classname] for task in own}
+            files.remove_partial(self._models(self.models_path, choice))
+            glass = self._check_networks(choice, next(iter(class_sets.values())).test.imagesize)
+            for task in own:
+                try:
+                    self._check_folder(choice, task.classname, glass, class_sets[task.classname])
+                except FileNotFoundError:
+                    if claims.holder(task.folder) is None:
+                        raise  # else its owner has just put another checkpoint in place of the best
+            self._check_space(choice, glass, class_sets)
+
     def _check_networks(self, choice: Choice, input_shape: tuple[int, int, int]) -> GLASS:
         """Build the networks once; keep the weights of a backbone that cannot be fetched again beside the models."""
         glass = self._network(choice, input_shape, self.seed)
         path = self._models(self.models_path, choice) / BACKBONE_FILE
         fingerprint = backbones.fingerprint(self.backbone_state)
-        if path.is_file():
-            if backbones.fingerprint(backbones.read_tensors(path)) != fingerprint:
-                raise ValueError(f"The models beside {path} use other backbone weights: give another --results_path.")
-        elif self.train and self.net["backbone_weights"] != backbones.IMAGENET:
-            checkpoint.atomic_write(path, save(self.backbone_state, {"origin": f"{choice.name} sha256:{fingerprint}"}))
+        if self.train and self.net["backbone_weights"] != backbones.IMAGENET and not path.is_file():
+            files.write_new(path, save(self.backbone_state, {"origin": f"{choice.name} sha256:{fingerprint}"}))
+        if path.is_file() and backbones.fingerprint(backbones.read_tensors(path)) != fingerprint:
+            raise ValueError(f"The models beside {path} use other backbone weights: give another --results_path.")
         return glass
 
     def _check_folder(self, choice: Choice, classname: str, glass: GLASS, sets: ClassSets) -> None:
@@ -369,8 +446,12 @@ class Job:
 
     def _check_tables(self) -> None:
         """Read what is read at the end, or in the middle of a run: earlier results, and the tables of hypotheses."""
-        if tables.collect(self.results_path):
-            report.build(self.results_path)
+        try:
+            if tables.collect(self.results_path):
+                report.build(self.results_path)
+        except FileNotFoundError:
+            if not report.is_busy(self.results_path):
+                raise  # else another process has just put other files in their place
         for classname in self.data["subdatasets"]:
             utils.table_flag(self._name(classname), "Distribution", self.results_path / "judge")
 
@@ -387,14 +468,15 @@ class Job:
             room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"
             raise ValueError(f"{self.results_path} has {room}: make room, or give another --results_path.")
 
-    def _start_over(self) -> None:
-        """Move the class folders of earlier runs out of the way, each as a whole."""
-        for choice in self.choices:
-            for classname in self.data["subdatasets"]:
-                folder = self._models(self.models_path, choice) / self._name(classname)
-                if folder.is_dir():
-                    with claims.claim(folder):
-                        LOGGER.info("%s: the earlier run is kept in %s.", folder.name, _move_aside(folder))
+    def _start_over(self, tasks: list[Task], earlier: dict[Task, int | None]) -> None:
+        """Move the class folders of earlier runs out of the way, each as a whole; a colleague may have begun some.
+
+        Raises:
+            Claimed: another run works on one.
+        """
+        for task in tasks:
+            with suppress(*[claims.Claimed] * (self.place.world > 1)), claims.claim(task.folder):
+                _move_aside(task.folder, earlier[task])
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -465,10 +547,12 @@ class Job:
         return options | {"seed": self.seed if choice.seed is None else f"{self.seed}, training {choice.seed}"}
 
     def _cap_workers(self, wanted: int) -> int:
-        cores = os.cpu_count() or 1
-        if wanted > cores:
-            LOGGER.info("This machine has %d cores: using %d workers instead of %d.", cores, cores, wanted)
-        return min(wanted, cores)
+        cores, processes = os.cpu_count() or 1, self.place.local_world
+        most = max(1, cores // processes)
+        if wanted > most:
+            shared = f" for {processes} processes" if processes > 1 else ""
+            LOGGER.info("This machine has %d cores%s: using %d workers instead of %d.", cores, shared, most, wanted)
+        return min(wanted, most)
 
 
 def open_set(data: dict[str, Any], classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:
@@ -501,28 +585,43 @@ def read_choices(names: tuple[str, ...], layers: tuple[str, ...]) -> list[Choice
     return choices
 
 
-def log_to(results_path: Path) -> None:
-    """Send the log to the screen, short, and to a file of its own under <results>/logs."""
+def log_to(results_path: Path, place: Place | None = None) -> None:
+    """Send the log to the screen, short, and to a file of this process alone under <results>/logs."""
     folder = results_path / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack letters that names of files have
     screen = logging.StreamHandler(sys.stdout)
     screen.setLevel(logging.INFO)
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    rank = f"[{place.rank}] " if place and place.world > 1 else ""
+    screen.setFormatter(logging.Formatter(f"{rank}%(message)s"))
+    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{platform.node().partition('.')[0]}-{os.getpid()}.log"
     file = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
     logging.basicConfig(level=logging.INFO, handlers=[screen, file], force=True)
 
 
-def _move_aside(folder: Path) -> Path:
-    """Move a class folder to where no table looks for results, <parent>/old/<name>-<n>; return it."""
+def _inode(folder: Path) -> int | None:
+    """Return what tells a folder from another that takes its name; None where there is none."""
+    return folder.stat().st_ino if folder.is_dir() else None
+
+
+def _move_aside(folder: Path, earlier: int | None) -> None:
+    """Move a class folder, if it still is an earlier run's, to where no table looks, <parent>/old/<name>-<n>."""
+    if earlier is None or _inode(folder) != earlier:
+        return
     numbers = itertools.count(1)
     target = next(path for n in numbers if not (path := folder.parent / "old" / f"{folder.name}-{n}").exists())
     target.parent.mkdir(exist_ok=True)
-    return folder.rename(target)
+    folder.rename(target)
+    LOGGER.info("%s: the earlier run is kept in %s.", folder.name, target)
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of an error's message: one from a loader process begins with a traceback."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def _is_done(folder: Path) -> bool:

@@ -45,12 +45,12 @@ IGNORED = (
 )  # of the way, not of the end; or dated
 
 
-def write_data(root: Path) -> None:
-    """Write two classes in MVTec layout, and a texture."""
+def write_data(root: Path, classes: Sequence[str] = CLASSES) -> None:
+    """Write classes in MVTec layout, and a texture."""
     rng = np.random.default_rng(0)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[20:40, 20:40] = 255
-    for name in CLASSES:
+    for name in classes:
         for kind, count in (("train/good", 5), ("test/good", 2), ("test/spot", 2)):
             for i in range(count):
                 pixels = rng.integers(60, 120, (SIDE, SIDE, 3), dtype=np.uint8)

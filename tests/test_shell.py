@@ -239,6 +239,35 @@ def test_mad_without_any_subset(scripts: Scripts) -> None:
     assert scripts.calls() == []
 
 
+def submit(scripts: Scripts, **settings: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the array's script as SLURM would, a copy of it, from the folder that it was submitted from."""
+    copy, tools = scripts.folder / "job script", scripts.folder / "tools"
+    copy.write_bytes((SHELL / "slurm-array.sh").read_bytes())
+    tools.mkdir()
+    (tools / "srun").write_text('#!/usr/bin/env bash\nexec "$@"\n')
+    (tools / "srun").chmod(0o755)
+    return scripts.run(str(copy), "--seed", "3", PATH=f"{tools}:{os.environ['PATH']}", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shard", "name"),
+    [({}, "2/15", "mvtec"), ({"SHARDS": "4", "SCRIPT": "run-visa.sh"}, "2/4", "visa")],
+)
+def test_a_task_of_an_array_takes_its_share(scripts: Scripts, settings: dict[str, str], shard: str, name: str) -> None:
+    done = submit(scripts, SLURM_ARRAY_TASK_ID="2", SLURM_SUBMIT_DIR=SHELL.parent, **settings)
+    assert done.returncode == 0, done.stderr
+    group, _, dataset = parse(scripts.calls()[0])
+    assert (group["shard"], group["seed"], dataset["name"]) == (shard, 3, name)
+
+
+@pytest.mark.parametrize("settings", [{"SLURM_ARRAY_TASK_ID": "2"}, {"SLURM_SUBMIT_DIR": SHELL.parent}])
+def test_an_array_submitted_from_elsewhere_or_not_as_one_is_one_line(
+    scripts: Scripts, settings: dict[str, str | Path]
+) -> None:
+    done = submit(scripts, **settings)
+    assert (done.returncode, len(done.stderr.splitlines()), scripts.calls()) == (2, 1, [])
+
+
 def test_run_tests_refuses_an_old_python(scripts: Scripts) -> None:
     old = scripts.folder / "old"
     old.write_text("#!/usr/bin/env bash\nexit 1\n")

@@ -271,7 +271,10 @@ def main(
     with tempfile.TemporaryDirectory() as folder, workbench.one_thread() if quick else nullcontext():
         click.echo(machine(sizes, torch.device(device)))
         benchmark = Benchmark(Workbench(sizes, torch.device(device), Path(folder)))
-        rows = [benchmark.row(name) for name in ROWS if name in (only or ROWS)]
+        rows = []
+        for name in [each for each in ROWS if each in (only or ROWS)]:
+            rows.append(benchmark.row(name))
+            click.echo(f"{name}: ratio {rows[-1].ratio:.2f}", err=True)  # all of them take a quarter of an hour
     click.echo(table(rows))
     if json_file is not None:
         json_file.write_text(json.dumps([row.to_json() for row in rows], indent=1), encoding="utf-8")

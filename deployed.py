@@ -9,7 +9,6 @@ import operator
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -18,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 import common
 import images
 import padding
+from folded import ScoringHead
 from glass import GLASS
 
 ATEN = torch.ops.aten
@@ -40,13 +40,8 @@ class DeployedModel(nn.Module):
         self.backbone = trace(glass.aggregator._run, torch.zeros(TRACED_BATCH, 3, *self.size))
         fold_batch_norms(self.backbone)
         self.embedding = glass.patch_embedding
-        stages = [(weight.float(), bias.float()) for weight, bias in linear_stages(glass)]
-        self.slopes = [block[-1].negative_slope for block in glass.discriminator.body]
-        for i, span in enumerate(self.embedding.spans):
-            self.register_buffer(f"share{i}", stages[0][0][:, span, None, None].contiguous())
-        for i, (weight, bias) in enumerate(stages):
-            self.register_buffer(f"weight{i}", weight[..., None, None].contiguous())  # of 1x1 convolutions
-            self.register_buffer(f"bias{i}", bias[:, None, None].contiguous())
+        parts = (glass.pre_projection, glass.discriminator, self.embedding.spans, self.grid)
+        self.head = ScoringHead(*parts, dtype=torch.float64)
         for axis, cells, side in zip(("rows", "columns"), self.grid, self.size, strict=True):
             self.register_buffer(axis, common.smoothing_matrix(cells, side).clone())  # both may be the same
 
@@ -61,7 +56,7 @@ class DeployedModel(nn.Module):
             scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are NaN on padding.
         """
         planes = self.backbone(image.permute(0, 3, 1, 2).float() * self.gain + self.offset)
-        scores = self._scores(planes)  # [B, h, w]
+        scores = self.head([self.embedding.pool(i, plane) for i, plane in enumerate(planes)])  # [B, h, w]
         if valid is None:
             return scores.flatten(1).amax(1), self._maps(scores)
         nearest = padding.nearest_cells(valid, self.grid)
@@ -71,40 +66,6 @@ class DeployedModel(nn.Module):
     def _maps(self, scores: torch.Tensor) -> torch.Tensor:
         """Resize and smooth grids of scores [B, h, w] to maps [B, H, W]."""
         return self.rows @ scores @ self.columns.T
-
-    def _scores(self, planes: list[torch.Tensor]) -> torch.Tensor:
-        """Map the layers' outputs [B, c, h_l, w_l] to grids of scores [B, h, w]."""
-        x = self.bias0
-        for i, plane in enumerate(planes):
-            share = F.conv2d(self.embedding.pool(i, plane), getattr(self, f"share{i}"))  # [B, C, h_l, w_l]
-            same = tuple(share.shape[-2:]) == self.grid
-            x = x + (share if same else F.interpolate(share, size=self.grid, mode="bilinear"))
-        for i, slope in enumerate(self.slopes, start=1):
-            x = F.conv2d(F.leaky_relu(x, slope), getattr(self, f"weight{i}")) + getattr(self, f"bias{i}")
-        return torch.sigmoid(x).squeeze(1)
-
-
-def linear_stages(glass: GLASS) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return what lies between activations of adaptor and discriminator, each one weight and bias, float64."""
-    projections = [module for module in glass.pre_projection.modules() if isinstance(module, nn.Linear)]
-    weight = torch.eye(glass.patch_embedding.target_dim, dtype=torch.float64)
-    bias, stages = torch.zeros(len(weight), dtype=torch.float64), []
-    for linear in projections:
-        weight, bias = _after(linear, weight, bias)
-    for linear, norm, _ in glass.discriminator.body:
-        weight, bias = _after(linear, weight, bias)
-        gain = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = (bias - norm.running_mean.double()) * gain + norm.bias.detach().double()
-        stages.append((gain[:, None] * weight, bias))
-        weight, bias = torch.eye(len(bias), dtype=torch.float64), torch.zeros(len(bias), dtype=torch.float64)
-    return [*stages, _after(glass.discriminator.tail[0], weight, bias)]
-
-
-def _after(linear: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weight and bias of a linear layer after an affine map."""
-    own = linear.weight.detach().double()
-    shift = own @ bias
-    return own @ weight, shift if linear.bias is None else shift + linear.bias.detach().double()
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@
 | truncated projection (Eq. 2)                 | ascent.truncate                 |
 | hypersphere: center, radius                  | GLASS.center, masked_quantile   |
 | losses, online hard example mining           | GLASS.train_step, hard_examples |
-| inference                                    | GLASS.scored                    |
+| inference                                    | GLASS.scored, ScoringHead       |
 | choice of the hypothesis (App. B)            | GLASS.judge                     |
 
 Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in synthesis.py.
@@ -36,6 +36,7 @@ import utils
 from ascent import Ascent, truncate
 from bank import FeatureBank
 from checkpoint import RunState, Saver
+from folded import ScoringHead
 from interrupts import Interrupts
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
@@ -488,13 +489,13 @@ class GLASS(nn.Module):
         NaN. A bank is filled on the way; once it is full it stands for the loader, and its batches come without images.
         """
         self._set_training(False)
+        head = ScoringHead(self.pre_projection, self.discriminator, self.patch_embedding.spans, self.grid)
         known = bank is not None and bank.full
         for batch in bank.batches() if known else loader:
             pooled = bank.get(batch["index"]) if known else self._pooled(batch["image"], evaluation=True)
             if bank is not None and not known:
                 bank.put(batch, pooled)
-            rows = self.adapt(self.patch_embedding.merge(pooled))  # [N, C]
-            scores = self.discriminator(rows).reshape(-1, *self.grid)  # [B, h, w]
+            scores = head(pooled)  # [B, h, w]
             if "valid" in batch:  # what the discriminator says of padding means nothing: the picture's border goes on
                 nearest = padding.nearest_cells(batch["valid"], self.grid).to(self.device)
                 scores = scores.flatten(1).gather(1, nearest).reshape(scores.shape)

@@ -222,11 +222,16 @@ class PixelMetrics:
         """Return auroc and ap, and with pro: pro and aupro; NaN where normal or defective pixels are missing."""
         normal, defect = self.normal.ranking(), self.defect.ranking()
         result = {"auroc": auroc(normal, defect), "ap": average_precision(normal, defect)}
-        if not self.with_pro:
-            return result
+        return result | ({"pro": self.pro(), "aupro": self.aupro()} if self.with_pro else {})
+
+    def pro(self) -> float:
+        """Return the release's PRO; NaN where normal or defective pixels are missing."""
         thresholds = _released_thresholds(self.low, self.high)
-        pro = released_pro(normal, self.normal_area, self.dilated.ranking(), thresholds)
-        return result | {"pro": pro, "aupro": auroc(normal, self.regions.ranking(), FPR_LIMIT)}
+        return released_pro(self.normal.ranking(), self.normal_area, self.dilated.ranking(), thresholds)
+
+    def aupro(self) -> float:
+        """Return the standard AUPRO at 30 %; NaN where normal or defective pixels are missing."""
+        return auroc(self.normal.ranking(), self.regions.ranking(), FPR_LIMIT)
 
     def curves(self) -> dict[str, np.ndarray]:
         """Return the curves to draw, as of `curve`: "roc", and with pro: "pro", the overlap up to FPR_LIMIT."""
@@ -348,14 +353,14 @@ def compute_pro(masks: ArrayLike, maps: ArrayLike) -> float:
     """Return the release's PRO of maps [B, H, W] against masks [B, (1,) H, W]."""
     metrics = PixelMetrics()
     metrics.update(maps, masks)
-    return metrics.compute()["pro"]
+    return metrics.pro()
 
 
 def compute_aupro(masks: ArrayLike, maps: ArrayLike) -> float:
     """Return the standard AUPRO at 30 % of maps [B, H, W] against masks [B, (1,) H, W]."""
     metrics = PixelMetrics()
     metrics.update(maps, masks)
-    return metrics.compute()["aupro"]
+    return metrics.aupro()
 
 
 def _checked(maps: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -10,14 +10,14 @@ import click.testing
 import numpy as np
 import pytest
 import torch
-from small_model import LETTERBOX, NETWORK, build, pictures, small_model
+from small_model import LETTERBOX, NETWORK, pictures, small_model
 from torch import nn
 
 import backbones
 import card
 import deployed
 import export
-from deployed import DeployedModel, fold_batch_norms, linear_stages, trace
+from deployed import DeployedModel, fold_batch_norms, trace
 from predictor import Predictor
 from torch_engine import TorchEngine
 
@@ -122,11 +122,6 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays():
     fold_batch_norms(graph)
     with torch.no_grad():
         torch.testing.assert_close(graph(example)[0], network(example)["both"])
-
-
-def test_linear_layers_in_a_row_become_one(folder):
-    glass = build(backbones.load("resnet18", "random"), card.Network(**(NETWORK.__dict__ | {"pre_proj": 3})))
-    assert [list(weight.shape) for weight, _ in linear_stages(glass)] == [[16, 24], [1, 16]]
 
 
 # --- files --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 import checkpoint
 import metrics
+from folded import ScoringHead
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
 
@@ -148,7 +149,7 @@ def test_rows_on_padding_do_not_count_for_the_center():
 def test_cells_on_padding_count_neither_for_the_score_nor_for_the_map(monkeypatch):
     model, batches = small_glass(), padded(4, False)
     grid = torch.arange(8.0).expand(4, 8, 8) / 8  # the score of a cell tells its column
-    monkeypatch.setattr(type(model.discriminator), "forward", lambda self, rows: grid.reshape(-1, 1))
+    monkeypatch.setattr(ScoringHead, "forward", lambda self, pooled: grid)
     ((_, scores, maps),) = model.scored(batches)
     assert scores.tolist() == [3 / 8, 4 / 8, 5 / 8, 6 / 8]
     for k in range(4):

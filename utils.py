@@ -183,6 +183,8 @@ def _read_table(path: Path) -> dict[str, dict[str, int]]:
     missing = {"Class", "Distribution", "Foreground"} - set(table.columns)
     if missing:
         raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore it, or delete the file.")
+    if not table[["Distribution", "Foreground"]].isin([0, 1]).all(axis=None):
+        raise ValueError(f"{path} holds something else than 0 and 1: restore it, or delete the file.")
     return {row.Class: {"Distribution": row.Distribution, "Foreground": row.Foreground} for row in table.itertuples()}
 
 

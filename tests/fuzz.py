@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import os
 import pickle
 import resource
@@ -355,6 +356,7 @@ def snapshot(results: Path) -> dict[str, bytes]:
 
 def _in_process(line: list[str]) -> tuple[int, str, BaseException | None]:
     """Run main.py in this process; return its status, output, and what it raised."""
+    logging.root.handlers.clear()  # those of an earlier run write to its output
     with _limits():
         outcome = CliRunner().invoke(cli.main, line)
     torch.use_deterministic_algorithms(False)

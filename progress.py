@@ -96,6 +96,7 @@ class Progress:
         for tag, key in (("i-auroc", "image_auroc"), ("p-auroc", "pixel_auroc")):
             if np.isfinite(record[key]):
                 self.writer.add_scalar(tag, record[key], epoch)
+        self.writer.flush()  # before a state is saved that stands behind it
         self.shown["last"] = _pair(record)
         if best:
             self.shown["best"] = f"{_pair(best)} @{int(best['epoch'])}"

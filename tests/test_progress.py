@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import progress
 import records
@@ -48,3 +49,13 @@ def test_what_status_shows_is_kept_now_and_then_and_at_the_end(lines, tmp_path):
     assert [each.epoch for each in written] == [0, 0, 1, 1, 1, 1]
     shown.close()
     assert records.read_standing(tmp_path).seconds_left is None
+
+
+def test_evaluations_are_written_when_they_come(tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path)
+    record = {"image_auroc": 0.9, "pixel_auroc": 0.8}
+    for epoch in range(3):
+        shown.evaluation(epoch, record, {"epoch": 0, **record})
+    events = EventAccumulator(str(tmp_path)).Reload()  # the process may be killed now
+    assert [event.step for event in events.Scalars("i-auroc")] == [0, 1, 2]
+    shown.close()

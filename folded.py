@@ -34,8 +34,7 @@ class ScoringHead(nn.Module):
         self.grid, self.layers = grid, len(spans)
         self.slopes = [block[-1].negative_slope for block in discriminator.body]
         first, *later = [
-            (weight.float(), bias.float())
-            for weight, bias in _linear_stages(pre_projection, discriminator, dtype)
+            (weight.float(), bias.float()) for weight, bias in _linear_stages(pre_projection, discriminator, dtype)
         ]
         for i, span in enumerate(spans):
             self.register_buffer(f"share{i}", first[0][:, span, None, None].contiguous())

@@ -401,6 +401,10 @@ class Job:
         if self.fresh:
             return
         state, wanted = RunState.load(folder), self._training_options(choice)
+        if state.finished and best is None:
+            raise FileNotFoundError(
+                f"{folder} is trained, but its ckpt_best_<epoch>.pth is gone: restore it, or --fresh."
+            )
         if self.train:
             self._check_options(folder, state, choice, sets)
         found = state.options

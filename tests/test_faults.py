@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_fresh_trains_anew_and_keeps_the_earlier_run(data, tmp_path):
     assert (old / "ckpt.pth").read_bytes() == before["models/backbone_0/mvtec_nut/ckpt.pth"]
     assert (folder_of(tmp_path) / "ckpt.pth").read_bytes() != (old / "ckpt.pth").read_bytes()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 4  # the old runs are in no table
+
+
+def test_a_finished_class_without_its_best_weights_is_refused_before_any_training(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "results")
+    for path in folder_of(tmp_path / "results", "bolt").glob("ckpt_best_*"):
+        path.unlink()
+    outcome = call(command_line(data, tmp_path / "results", epochs=2))
+    assert outcome.exit_code == 2
+    assert "mvtec_bolt is trained, but its ckpt_best_<epoch>.pth is gone" in outcome.output
 
 
 def test_fresh_and_only_testing_exclude_each_other(data, whole):

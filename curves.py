@@ -25,7 +25,8 @@ def read_curves(folder: Path, exact: Sequence[str] = ()) -> dict[str, list[list[
     events.Reload()
     curves = {}
     for tag in sorted(events.Tags()[SCALARS]):
-        steps, values = np.array([(event.step, event.value) for event in events.Scalars(tag)], float).T
+        latest = {event.step: event.value for event in events.Scalars(tag)}  # a continued run evaluates once more
+        steps, values = np.array(sorted(latest.items()), float).T
         runs = np.array_split(np.arange(len(steps)), min(POINTS, len(steps)))
         take = (lambda part: part[-1]) if tag in exact else np.mean
         curves[tag] = [[float(f"{take(each[run]):.6g}") for run in runs] for each in (steps, values)]

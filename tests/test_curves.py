@@ -38,5 +38,13 @@ def test_a_continued_run_takes_the_place_of_what_it_does_again(tmp_path: Path) -
     assert read_curves(tmp_path)["loss"] == [[0, 1, 2, 3], [1, 1, 2, 2]]
 
 
+def test_an_evaluation_that_a_continued_run_does_again_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, [0.5, 0.75], tag="i-auroc")
+    with SummaryWriter(str(tmp_path), purge_step=100) as writer:  # iterations, of which the evaluations know nothing
+        writer.add_scalar("i-auroc", 0.75, 1)
+        writer.add_scalar("i-auroc", 1.0, 2)
+    assert read_curves(tmp_path)["i-auroc"] == [[0, 1, 2], [0.5, 0.75, 1.0]]
+
+
 def test_no_files_no_curves(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "tb") == {}

@@ -4,7 +4,7 @@
 |----------------------------------------------|---------------------------------|
 | frozen features, neighbourhoods, adaptor     | GLASS._embed, GLASS.adapt       |
 | Gaussian noise, g = u + e                    | GLASS.synthesise_globally       |
-| gradient ascent                              | ascent.ascend, ascent.Ascent    |
+| gradient ascent                              | ascent.Ascent, HiddenAscent     |
 | truncated projection (Eq. 2)                 | ascent.truncate                 |
 | hypersphere: center, radius                  | GLASS.center, masked_quantile   |
 | losses, online hard example mining           | GLASS.train_step, hard_examples |
@@ -33,7 +33,7 @@ import images
 import metrics
 import padding
 import utils
-from ascent import Ascent, truncate
+from ascent import start_ascent, truncate
 from bank import FeatureBank
 from checkpoint import RunState, Saver
 from folded import ScoringHead
@@ -409,24 +409,19 @@ class GLASS(nn.Module):
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
         noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
-        gaus_feats = unprojected = true_feats + noise
-        ascent = Ascent(self.discriminator, true_feats)
-        for first in range(0, self.ascent_steps, PROJECT_EVERY):
-            steps = min(PROJECT_EVERY, self.ascent_steps - first)
-            gaus_feats = gaus_feats + ascent.run(gaus_feats, steps)
-            if steps == PROJECT_EVERY:
-                unprojected = gaus_feats
-                gaus_feats = self._project(gaus_feats, true_feats, center, r_t)
-        unprojected = gaus_feats if self.ascent_steps < PROJECT_EVERY else unprojected
-        return gaus_feats, self._radius(unprojected, center)
-
-    def _project(
-        self, gaus_feats: torch.Tensor, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor
-    ) -> torch.Tensor:
-        """Keep synthetic rows [N, C] near enough and far enough from normal ones, under either hypothesis (Eq. 2)."""
-        if self.hypersphere:
-            return truncate(gaus_feats, center, SHELL[0] * r_t, SHELL[1] * r_t)
-        return truncate(gaus_feats, true_feats, *MANIFOLD_RADII)
+        ascent, r_g = start_ascent(self.discriminator, true_feats, noise), None
+        for step in range(1, self.ascent_steps + 1):
+            ascent.climb()
+            if step % PROJECT_EVERY:
+                continue
+            if step + PROJECT_EVERY > self.ascent_steps:
+                r_g = self._radius(ascent.rows(), center)
+            if self.hypersphere:  # keep synthetic rows near enough to normal ones, and far enough from them (Eq. 2)
+                ascent.project_around(center, SHELL[0] * r_t, SHELL[1] * r_t)
+            else:
+                ascent.project_around_normal(*MANIFOLD_RADII)
+        gaus_feats = ascent.rows()
+        return gaus_feats, self._radius(gaus_feats, center) if r_g is None else r_g
 
     @torch.no_grad()
     def _radius(self, feats: torch.Tensor, center: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ascent import Ascent, ascend, truncate
+from ascent import Ascent, HiddenAscent, ascend, start_ascent, truncate
 from model import Discriminator
 
 
@@ -35,14 +35,30 @@ def test_ascent_has_unit_steps_that_raise_the_loss_of_being_anomalous():
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_a_run_is_step_after_step(layers):
+@pytest.mark.parametrize("hypersphere", [False, True])
+def test_rows_climb_and_are_projected_step_after_step(layers, hypersphere):
     torch.manual_seed(0)
     plain = Discriminator(24, layers, 16).double().train()
     ours = copy.deepcopy(plain)
-    true = torch.randn(60, 24, dtype=torch.float64) + 1
-    gaus, expected = true + 0.1 * torch.randn(60, 24, dtype=torch.float64), 0
-    for _ in range(5):
-        expected = expected + ascend(plain, true, gaus + expected)
-    torch.testing.assert_close(Ascent(ours, true).run(gaus, 5), expected, atol=1e-12, rtol=1e-6)
+    true = (torch.randn(60, 24, dtype=torch.float64) + 1).requires_grad_()
+    noise, center = 0.1 * torch.randn(60, 24, dtype=torch.float64), torch.zeros(60, 24, dtype=torch.float64)
+    low, high = (5.5, 6.5) if hypersphere else (0.49, 0.5)  # rows on either side and in between
+    expected = true + noise
+    ascent = start_ascent(ours, true, noise)
+    assert type(ascent) is (HiddenAscent if layers == 2 else Ascent)
+    for step in range(1, 9):
+        expected = expected + ascend(plain, true, expected)
+        ascent.climb()
+        if step in (3, 6):
+            ascent.rows() if step == 6 else None  # looking at the rows changes nothing
+            expected = truncate(expected, center if hypersphere else true, low, high)
+            if hypersphere:
+                ascent.project_around(center, torch.tensor(low), torch.tensor(high))
+            else:
+                ascent.project_around_normal(low, high)
+    torch.testing.assert_close(ascent.rows(), expected, atol=1e-12, rtol=1e-6)
+    weights = torch.randn(60, 24, dtype=torch.float64)
+    got, want = (torch.autograd.grad((rows * weights).sum(), true)[0] for rows in (ascent.rows(), expected))
+    torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-6)
     for (key, want), got in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
         torch.testing.assert_close(got, want, msg=key)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 import ascent
@@ -38,8 +37,8 @@ def test_a_wrong_metric_is_found(monkeypatch):
 
 
 def test_a_wrong_step_of_ascent_is_found(monkeypatch):
-    right = ascent.Ascent.run
-    monkeypatch.setattr(ascent.Ascent, "run", lambda self, feats, steps: torch.flip(right(self, feats, steps), [1]))
+    right = ascent.HiddenAscent._gradient
+    monkeypatch.setattr(ascent.HiddenAscent, "_gradient", lambda self: right(self).flip(1))
     outcome = call(rows=["ascent"])
     assert outcome.exit_code == 1
 

@@ -8,7 +8,6 @@ counts GB in their place.
 
 import json
 import math
-import os
 import platform
 import tempfile
 import time
@@ -25,6 +24,7 @@ import psutil
 import torch
 
 import backbones
+import shards
 import workbench
 from workbench import CASES, Case, Sizes, Workbench
 
@@ -116,7 +116,7 @@ class Benchmark:
     def _epoch(self) -> Row:
         """Compose an epoch of measured stages, one after the other."""
         batches = math.ceil(TRAIN_IMAGES / self.bench.sizes.batch_size)
-        workers = min(os.cpu_count() or 1, MAX_WORKERS)
+        workers = min(shards.usable_cores(), MAX_WORKERS)
         parts = {name: self.row(name) for name in ("center", "sample", "step", "evaluate")}
         center, sample, step, evaluate = parts.values()
         # The pass for the center makes whole training samples and throws their defects away; ours needs no pass.

@@ -52,7 +52,7 @@ class Launcher:
         device, world = self.devices[rank], len(self.devices)
         environment = os.environ | shards.rank_variables(rank, world) | {HELD: "1"}
         if device < 0:  # else each would start a thread on every core
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // world)))
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, shards.usable_cores() // world)))
         own_group = os.name == "posix"  # so that the terminal's Ctrl-C comes once, through us
         process = subprocess.Popen(
             [sys.executable, *sys.argv], stdin=subprocess.PIPE, env=environment, start_new_session=own_group

@@ -40,7 +40,7 @@ from interrupts import leave_signals_to_parent
 from metrics import ImageScores
 from records import Failure, Planned
 from selection import BEST, LAST, VAL, Selection
-from shards import Place
+from shards import Place, usable_cores
 from teamwork import Team
 
 LOGGER = logging.getLogger(__name__)
@@ -489,7 +489,7 @@ class Job:
         splits = [DatasetSplit.TRAIN, DatasetSplit.TEST] if self.train else [DatasetSplit.TEST]
         sets = tuple(open_set(self.data, classname, split, self.results_path / "judge") for split in splits)
         for each in sets:
-            each.check(os.cpu_count() or 1)
+            each.check(usable_cores())
         cut = max(each.cut for each in sets)
         if cut >= LEAST_CUT:
             LOGGER.warning(CUT, self._name(classname), 100 * cut)
@@ -551,11 +551,11 @@ class Job:
         return options | {"seed": self.seed if choice.seed is None else f"{self.seed}, training {choice.seed}"}
 
     def _cap_workers(self, wanted: int) -> int:
-        cores, processes = os.cpu_count() or 1, self.place.local_world
+        cores, processes = usable_cores(), self.place.local_world
         most = max(1, cores // processes)
         if wanted > most:
             shared = f" for {processes} processes" if processes > 1 else ""
-            LOGGER.info("This machine has %d cores%s: using %d workers instead of %d.", cores, shared, most, wanted)
+            LOGGER.info("There are %d cores%s: using %d workers instead of %d.", cores, shared, most, wanted)
         return min(wanted, most)
 
 

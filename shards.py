@@ -19,6 +19,11 @@ LAUNCHERS = (  # variables of rank, processes, rank on this machine, processes o
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")  # above 0: a launcher started this command again
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use: fewer than the machine has under taskset and in many containers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a process stands.

@@ -68,7 +68,7 @@ def test_the_worst_status_counts(statuses, signum, status):
 
 def test_each_process_is_told_its_number_and_its_share_of_the_cores(program, monkeypatch):
     folder = program("sys.exit(int(rank))")
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(launch.shards, "usable_cores", lambda: 6)
     assert Launcher([-1, 3]).run() == 1
     assert told(folder, 0) == ["0", "0", "2", "2", "3"]
     assert told(folder, 1) == ["1", "1", "2", "2", None]  # on a GPU, cores are no matter

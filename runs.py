@@ -555,7 +555,7 @@ class Job:
         most = max(1, cores // processes)
         if wanted > most:
             shared = f" for {processes} processes" if processes > 1 else ""
-            LOGGER.info("There are %d cores%s: using %d workers instead of %d.", cores, shared, most, wanted)
+            LOGGER.info("Loader workers: %d instead of %d; cores here: %d%s.", most, wanted, cores, shared)
         return min(wanted, most)
 
 

@@ -1,0 +1,274 @@
+"""Lay measured runs out as docs/results.md, its tables and its plots; nothing there is typed by hand.
+
+    python -m benchmarks.results collect RUNS ...     folders of results, as benchmarks/run.sh leaves, to runs.json
+    python -m benchmarks.results page                 runs.json and the peers' measurements, to the page and its plots
+
+What is measured stands in benchmarks/data, numbers alone; what the page says beside them stands in page.md.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import mean, stdev
+from string import Template
+from typing import Any
+
+import click
+import matplotlib
+
+matplotlib.use("svg")
+from benchmarks.peers import table as peers  # noqa: E402
+from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+
+HERE = Path(__file__).resolve().parent
+DATA, TEXT = HERE / "data", HERE / "page.md"
+PAGE, FIGURES = HERE.parent / "docs" / "results.md", HERE.parent / "figures"
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_pro": "PRO",
+    "pixel_aupro": "AUPRO",
+}
+HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
+CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
+COLOURS = {2: "#2a6fb0", 3: "#c2571a"}
+WINDOW = 5  # epochs that a running mean is over
+RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of seeds 0, 1, 2; best is epoch 4 of 4 and 9
+    "best of epochs 4 and 9": ((72.3, 67.2, 63.2), (71.5, 71.2, 71.8)),
+    "last": ((67.4, 57.3, 65.0), (68.9, 66.2, 66.0)),
+}
+RELEASE_EPOCHS = (4, 9)  # that it was evaluated after
+KEPT = ["backbone", "resize", "imagesize", "distribution", "batch_size", "pretrain_embed_dimension"]
+KEPT += ["target_embed_dimension", "dsc_hidden", "lr", "limit", "meta_epochs", "eval_epochs", "fg", "seed"]
+STYLE = {"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
+STYLE |= {"axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "legend.frameon": False}
+
+Run = dict[str, Any]
+
+
+# --- collect ------------------------------------------------------------------------------------------------
+
+
+def collect(folders: Iterable[Path]) -> list[Run]:
+    """Read the classes' results below folders, sorted by class, size, hypothesis, epochs and seed.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+    if not found:
+        raise ValueError("There is no result.json below these folders: run benchmarks/run.sh first.")
+    return sorted(found, key=lambda run: (run["name"], *map(run["settings"].get, KEPT)))
+
+
+def read_run(folder: Path) -> Run:
+    """Read the figures, settings, curves and times of a class folder."""
+    result, run, evidence = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("result", "run", "evidence")
+    )
+    sessions = run["sessions"]
+    spans = [datetime.fromisoformat(each["ended"]) - datetime.fromisoformat(each["began"]) for each in sessions]
+    labels = evidence["labels"]
+    return {
+        "name": result["name"],
+        "settings": {key: run[key] for key in KEPT},
+        "images": [evidence["train_images"], labels.count(0), labels.count(1)],
+        "best": result["best"] | {"epoch": result["best_epoch"]},
+        "last": result["last"] | {"epoch": result["last_epoch"]},
+        "curves": {tag: evidence["training"][tag] for tag in CURVES},
+        "seconds": sum(span.total_seconds() for span in spans),
+        "date": sessions[-1]["ended"][:10],
+        "device": sessions[-1]["device"],
+        "versions": sessions[-1]["versions"],
+        "git": (sessions[-1]["git"] or "")[:7],
+    }
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def grouped(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
+    """Group runs that differ in the seed alone, by (name, imagesize, distribution, meta_epochs)."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        settings = run["settings"]
+        key = run["name"], settings["imagesize"], settings["distribution"], settings["meta_epochs"]
+        groups.setdefault(key, []).append(run)
+    return groups
+
+
+def summary(groups: dict[tuple, list[Run]]) -> str:
+    """Return the table of means and standard deviations over the seeds, best and last epoch."""
+    rows = []
+    for (name, _, hypothesis, _), runs in groups.items():
+        for which in ("best", "last"):
+            epochs = sorted({f"{run[which]['epoch']:g}" for run in runs}, key=float)
+            cells = [short(name), HYPOTHESES[hypothesis], f"{which} ({', '.join(epochs)})", f"{len(runs)}"]
+            cells += [spread([100 * run[which][key] for run in runs]) for key in METRICS]
+            rows.append([*cells, f"{mean(run['seconds'] for run in runs) / 60:.0f}"])
+    return markdown(["class", "hypothesis", "epoch", "seeds", *METRICS.values(), "minutes"], rows, left=3)
+
+
+def by_seed(groups: dict[tuple, list[Run]]) -> str:
+    """Return the table of every run."""
+    rows = []
+    for (name, _, hypothesis, _), runs in groups.items():
+        for run in runs:
+            cells = [short(name), HYPOTHESES[hypothesis], f"{run['settings']['seed']}"]
+            for which in ("best", "last"):
+                cells += [f"{run[which]['epoch']:g}"]
+                cells += [f"{100 * run[which][key]:.1f}" for key in ("image_auroc", "pixel_auroc", "pixel_pro")]
+            rows.append(cells)
+    head = ["class", "hypothesis", "seed"]
+    head += [f"{which}: {key}" for which in ("best", "last") for key in ("epoch", "image AUROC", "pixel AUROC", "PRO")]
+    return markdown(head, rows, left=2)
+
+
+def beside_release(runs: Sequence[Run]) -> str:
+    """Return the table of the quick run, ours and the release's, over their seeds."""
+    at = [[[100 * run["curves"][tag][1][epoch] for epoch in RELEASE_EPOCHS] for tag in CURVES] for run in runs]
+    best = [max(zip(image, pixel, strict=True), key=sum) for image, pixel in at]  # as the release chooses
+    last = [(image[-1], pixel[-1]) for image, pixel in at]
+    rows = []
+    for which, ours in zip(RELEASE, (best, last), strict=True):
+        for program, columns in (("release", RELEASE[which]), ("here", list(zip(*ours, strict=True)))):
+            rows.append([program, which, f"{len(columns[0])}", *map(spread, columns)])
+    columns = [[100 * run["best"][key] for run in runs] for key in ("image_auroc", "pixel_auroc")]
+    rows.append(["here", "best of all ten", f"{len(runs)}", *map(spread, columns)])
+    return markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC"], rows, left=2)
+
+
+def windows(run: Run) -> str:
+    """Return the table of the means of the AUROCs over successive windows of epochs."""
+    rows = []
+    for start in range(0, run["settings"]["meta_epochs"], WINDOW):
+        cells = [f"{start} to {start + WINDOW - 1}"]
+        for tag in CURVES:
+            part = [100 * value for value in run["curves"][tag][1][start : start + WINDOW]]
+            cells += [spread(part), f"{max(part):.1f}"]
+        rows.append(cells)
+    head = ["epochs"] + [f"{text[:-4]}, {what}" for text in CURVES.values() for what in ("mean", "highest")]
+    return markdown(head, rows, left=1)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Write a mean, and the standard deviation where there are several values."""
+    if any(map(math.isnan, values)):
+        return "-"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Lay a table out; the first `left` columns are text."""
+    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def short(name: str) -> str:
+    """Return a class without its data set."""
+    return name.partition("_")[2]
+
+
+# --- plots --------------------------------------------------------------------------------------------------
+
+
+def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
+    """Draw AUROC by epoch: the mean over the seeds, and the range."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(CURVES), figsize=(9, 3), constrained_layout=True)
+        for ax, (tag, label) in zip(axes, CURVES.items(), strict=True):
+            for (_, _, hypothesis, _), runs in groups.items():
+                epochs = runs[0]["curves"][tag][0]
+                values = [[100 * value for value in run["curves"][tag][1]] for run in runs]
+                columns = list(zip(*values, strict=True))
+                colour = COLOURS[hypothesis]
+                if len(runs) > 1:
+                    ax.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.18, lw=0)
+                text = f"{HYPOTHESES[hypothesis]}, {len(runs)} seed{'s' * (len(runs) > 1)}"
+                ax.plot(epochs, [mean(column) for column in columns], color=colour, label=text)
+            ax.set(xlabel="epoch", ylabel=label, title=short(name) if ax is axes[0] else "")
+        axes[-1].legend()
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
+    """Return the text of the page."""
+    groups = grouped(runs)
+    sizes = sorted({key[1] for key in groups})
+    most = max(key[3] for key in groups)
+    usual = {key: group for key, group in groups.items() if key[1] == sizes[-1] and key[3] != most}
+    quick = {key: group for key, group in groups.items() if key[1] == sizes[0] and key[3] != most}
+    (long_run,) = next(group for key, group in groups.items() if key[3] == most)
+    values = {
+        "summary": summary(usual),
+        "seeds": by_seed(usual),
+        "windows": windows(long_run),
+        "release": beside_release(next(iter(quick.values()))),
+        "release_seeds": by_seed(quick),
+        "peers": peers.to_markdown(peers.rows(measured)),
+        "machine": machine(runs),
+    }
+    return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
+
+
+def machine(runs: Sequence[Run]) -> str:
+    """Say on what, when and with which versions the runs were made."""
+    parts = [sorted({run[key] for run in runs if run[key]}) for key in ("device", "date", "git")]
+    versions = {f"{name} {version}" for run in runs for name, version in run["versions"].items()}
+    device, dates, commits = (", ".join(part) for part in parts)
+    return f"Device: {device}. Dates: {dates}. Commits: {commits}. Versions: {', '.join(sorted(versions))}."
+
+
+def load(path: Path) -> list[Run]:
+    """Read collected runs."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def peer_runs() -> list[Run]:
+    """Read the peers' measurements."""
+    return [peers.read(path) for path in sorted((DATA / "peers").glob("*.json"))]
+
+
+@click.group()
+def main() -> None:
+    """Collect runs, and write the page of results."""
+
+
+@main.command("collect")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def collect_command(folders: tuple[Path, ...]) -> None:
+    """Read results FOLDERS into benchmarks/data/runs.json."""
+    try:
+        runs = collect(folders)
+    except (ValueError, OSError, KeyError) as error:
+        print(f"Cannot be collected: {error}", file=sys.stderr)
+        sys.exit(2)
+    DATA.mkdir(exist_ok=True)
+    text = "[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n"  # a run a line
+    (DATA / "runs.json").write_text(text, encoding="utf-8")
+    print(f"{len(runs)} runs: {DATA / 'runs.json'}")
+
+
+@main.command("page")
+def page_command() -> None:
+    """Write docs/results.md and its plots."""
+    runs = load(DATA / "runs.json")
+    groups = grouped(runs)
+    for name, size, epochs in dict.fromkeys((key[0], key[1], key[3]) for key in groups):
+        chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == (name, size, epochs)}
+        plot_epochs(name, chosen, FIGURES / f"results_{short(name)}_{size}_{epochs}.svg")
+    PAGE.write_text(page(runs, peer_runs()), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,9 @@ computed by its metrics, from the raw scores and anomaly maps of the program und
 a clock starts: training time is from pictures to a model that predicts, without the evaluations on the way.
 """
 
+import ctypes
 import functools
+import gc
 import hashlib
 import json
 import math
@@ -210,6 +212,7 @@ class Run:
 
     def finish(self, predict: Predict, packages: tuple[str, ...], out: Path) -> None:
         """Measure predictions, and write everything to a file."""
+        give_back_memory()
         peak_gb(anew=True)
         self.speed = {str(count): speed(predict, self.pictures.test, count) for count in PREDICTION_BATCHES}
         versions = {name: metadata.version(name) for name in (*packages, *PACKAGES)}
@@ -254,6 +257,14 @@ def peak_gb(anew: bool = False) -> float:
         CLEAR_REFS.write_text(RESET_PEAK)
     line = next(line for line in PEAK.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / 1e9
+
+
+def give_back_memory() -> None:
+    """Let the C library give free memory back to the system, so that predictions are not charged for training's."""
+    gc.collect()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def processor() -> str:

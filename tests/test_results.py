@@ -1,0 +1,62 @@
+import json
+import math
+
+from click.testing import CliRunner
+
+from benchmarks import results
+
+FIGURES = dict.fromkeys(results.METRICS, 0.5)
+
+
+def a_run(seed: int = 0, size: int = 192, epochs: int = 10, hypothesis: int = 2) -> dict:
+    settings = dict.fromkeys(results.KEPT, 1) | {"imagesize": size, "distribution": hypothesis, "meta_epochs": epochs}
+    curve = [[float(k) for k in range(epochs)], [0.5 + seed / 100] * epochs]
+    return {
+        "name": "mvtec_nut",
+        "settings": settings | {"seed": seed},
+        "best": FIGURES | {"image_auroc": 0.6 + seed / 10, "epoch": 3.0},
+        "last": FIGURES | {"pixel_pro": math.nan, "epoch": epochs - 1.0},
+        "curves": dict.fromkeys(results.CURVES, curve),
+        "seconds": 120.0,
+    }
+
+
+def test_seeds_are_averaged_and_what_is_not_there_is_a_dash():
+    table = results.summary(results.grouped([a_run(0), a_run(1), a_run(0, hypothesis=3)])).splitlines()
+    assert len(table) == 2 + 2 * 2
+    assert table[2].startswith("| nut | manifold | best (3) | 2 | 65.0 ± 7.1 | 50.0 ± 0.0 |")
+    assert table[3].split(" | ")[8] == "-"  # PRO of the last epoch
+    assert table[4].startswith("| nut | hypersphere | best (3) | 1 | 60.0 | 50.0 |")
+
+
+def test_epochs_are_averaged_in_windows():
+    run = a_run(epochs=10)
+    run["curves"] = dict.fromkeys(results.CURVES, [list(range(10)), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]])
+    first, second = results.windows(run).splitlines()[2:]
+    assert first.startswith("| 0 to 4 | 30.0 ± 15.8 | 50.0 |")
+    assert second.startswith("| 5 to 9 | 60.0 ± 0.0 | 60.0 |")
+
+
+def test_runs_are_read_from_result_folders(tmp_path):
+    folder = tmp_path / "run" / "models" / "backbone_0" / "mvtec_nut"
+    folder.mkdir(parents=True)
+    session = {"began": "2026-01-01T00:00:00+0000", "ended": "2026-01-01T00:02:00+0000", "device": "cpu"}
+    session |= {"versions": {"torch": "2"}, "git": "0123456789"}
+    run = dict.fromkeys(results.KEPT, 1) | {"sessions": [session, session]}
+    result = {"name": "mvtec_nut", "best": FIGURES, "best_epoch": 1.0, "last": FIGURES, "last_epoch": 2.0}
+    evidence = {"train_images": 7, "labels": [0, 0, 1], "training": dict.fromkeys(results.CURVES, [[0.0], [0.5]])}
+    for name, content in (("run", run), ("result", result), ("evidence", evidence)):
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    (found,) = results.collect([tmp_path])
+    assert (found["seconds"], found["images"], found["best"]["epoch"]) == (240.0, [7, 2, 1], 1.0)
+    assert found["git"] == "0123456"
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    outcome = CliRunner().invoke(results.main, ["collect", str(tmp_path)])
+    assert outcome.exit_code == 2
+
+
+def test_the_page_is_what_the_script_makes_of_the_numbers():
+    made = results.page(results.load(results.DATA / "runs.json"), results.peer_runs())
+    assert results.PAGE.read_text(encoding="utf-8") == made

@@ -4,15 +4,15 @@ import base64
 import html
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Keyboard, browse, complaints, in_browser
 from click.testing import CliRunner
 from PIL import Image
 
@@ -23,7 +23,6 @@ import tables
 from evidence import Evidence
 
 EVIL = "<b>&\"'x"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CURVE = [[0, 0.5, 1], [0, 0.75, 1]]
 VOID = {"meta", "link", "img", "wbr", "br", "path", "use", "rect"}
 
@@ -259,20 +258,6 @@ MEASURE = """<script>onload = () => {
   document.title = [root.clientWidth, root.scrollWidth, page.images.length, broken].join(" ");
   frame.remove();
 }</script>"""
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the page is not seen by a browser")
-
-
-def browse(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Open a file in a headless browser."""
-    line = [BROWSER, "--headless", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=4000"]
-    line += [f"--user-data-dir={path.parent / 'profile'}", "--hide-scrollbars"]
-    line += ["--no-sandbox"] if os.geteuid() == 0 else []
-    return subprocess.run([*line, *options, path.as_uri()], capture_output=True, text=True, timeout=120)
-
-
-def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return what the page sent to the console."""
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @in_browser
@@ -292,3 +277,47 @@ def test_the_page_needs_no_scrolling_sideways(page: str, tmp_path: Path, width: 
     client, scroll, pictures, broken = map(int, re.search("<title>(.*?)</title>", done.stdout)[1].split())
     assert width - 20 <= client and scroll <= client
     assert (pictures, broken) == (28, 0)
+
+
+@pytest.fixture(scope="module", params=[390, 1440])
+def keyboard(page: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Keyboard]:
+    """The page in a browser of a width, driven by keys."""
+    path = tmp_path_factory.mktemp("keyboard") / "page.html"
+    path.write_text(page)
+    driven = Keyboard(path, request.param)
+    yield driven
+    driven.close()
+
+
+@in_browser
+def test_the_keyboard_stops_in_order_at_all_there_is(keyboard: Keyboard) -> None:
+    stops = keyboard.walk()
+    nut = ["Settings of mvtec_nut", "Provenance of mvtec_nut"]
+    back = ["Back to the list of classes"]
+    expected = ["Skip to the figures", "mvtec_nut", "mvtec_screw", *nut, *back, "Settings of mvtec_screw", *back]
+    assert [stop["name"] for stop in stops] == expected
+    assert all(stop["seen"] for stop in stops)
+    assert [keyboard.press("Tab", shift=True)["name"] for _ in expected] == expected[::-1]
+
+
+@in_browser
+def test_links_take_the_focus_along(keyboard: Keyboard) -> None:
+    places = {"Skip to the figures": "figures", "mvtec_nut": "mvtec_nut", "mvtec_screw": "mvtec_screw"}
+    places["Back to the list of classes"] = "classes"
+    for name, place in places.items():
+        keyboard.run("document.activeElement.blur()")
+        while keyboard.press("Tab")["name"] != name:
+            pass
+        there = keyboard.press("Enter")
+        assert (there["id"], there["seen"]) == (place, True)
+
+
+@in_browser
+def test_keys_open_and_close_what_is_folded(keyboard: Keyboard) -> None:
+    keyboard.run("document.querySelector('summary').focus()")
+    shown = []
+    for key in ("Enter", "Space", "Space", "Enter"):
+        keyboard.press(key)
+        shown.append(keyboard.run("document.querySelector('details dl').checkVisibility()"))
+    assert shown == [True, False, True, False]
+    assert keyboard.complaints == []

@@ -20,8 +20,9 @@ import click
 import matplotlib
 
 matplotlib.use("svg")
-from benchmarks.peers import table as peers  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+
+from benchmarks.peers import table as peers  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 DATA, TEXT = HERE / "data", HERE / "page.md"
@@ -93,11 +94,11 @@ def read_run(folder: Path) -> Run:
 
 
 def grouped(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
-    """Group runs that differ in the seed alone, by (name, imagesize, distribution, meta_epochs)."""
+    """Group runs that differ in the seed alone, by (name, imagesize, distribution, meta_epochs, lr)."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         settings = run["settings"]
-        key = run["name"], settings["imagesize"], settings["distribution"], settings["meta_epochs"]
+        key = run["name"], *(settings[part] for part in ("imagesize", "distribution", "meta_epochs", "lr"))
         groups.setdefault(key, []).append(run)
     return groups
 
@@ -105,28 +106,28 @@ def grouped(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
 def summary(groups: dict[tuple, list[Run]]) -> str:
     """Return the table of means and standard deviations over the seeds, best and last epoch."""
     rows = []
-    for (name, _, hypothesis, _), runs in groups.items():
+    for (name, _, hypothesis, _, rate), runs in groups.items():
         for which in ("best", "last"):
             epochs = sorted({f"{run[which]['epoch']:g}" for run in runs}, key=float)
-            cells = [short(name), HYPOTHESES[hypothesis], f"{which} ({', '.join(epochs)})", f"{len(runs)}"]
+            cells = [short(name), HYPOTHESES[hypothesis], f"{rate:g}", f"{which} ({', '.join(epochs)})", f"{len(runs)}"]
             cells += [spread([100 * run[which][key] for run in runs]) for key in METRICS]
             rows.append([*cells, f"{mean(run['seconds'] for run in runs) / 60:.0f}"])
-    return markdown(["class", "hypothesis", "epoch", "seeds", *METRICS.values(), "minutes"], rows, left=3)
+    return markdown(["class", "hypothesis", "lr", "epoch", "seeds", *METRICS.values(), "minutes"], rows, left=4)
 
 
 def by_seed(groups: dict[tuple, list[Run]]) -> str:
     """Return the table of every run."""
     rows = []
-    for (name, _, hypothesis, _), runs in groups.items():
+    for (name, _, hypothesis, _, rate), runs in groups.items():
         for run in runs:
-            cells = [short(name), HYPOTHESES[hypothesis], f"{run['settings']['seed']}"]
+            cells = [short(name), HYPOTHESES[hypothesis], f"{rate:g}", f"{run['settings']['seed']}"]
             for which in ("best", "last"):
                 cells += [f"{run[which]['epoch']:g}"]
                 cells += [f"{100 * run[which][key]:.1f}" for key in ("image_auroc", "pixel_auroc", "pixel_pro")]
             rows.append(cells)
-    head = ["class", "hypothesis", "seed"]
+    head = ["class", "hypothesis", "lr", "seed"]
     head += [f"{which}: {key}" for which in ("best", "last") for key in ("epoch", "image AUROC", "pixel AUROC", "PRO")]
-    return markdown(head, rows, left=2)
+    return markdown(head, rows, left=3)
 
 
 def beside_release(runs: Sequence[Run]) -> str:
@@ -182,14 +183,14 @@ def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(CURVES), figsize=(9, 3), constrained_layout=True)
         for ax, (tag, label) in zip(axes, CURVES.items(), strict=True):
-            for (_, _, hypothesis, _), runs in groups.items():
+            for (_, _, hypothesis, _, rate), runs in groups.items():
                 epochs = runs[0]["curves"][tag][0]
                 values = [[100 * value for value in run["curves"][tag][1]] for run in runs]
                 columns = list(zip(*values, strict=True))
                 colour = COLOURS[hypothesis]
                 if len(runs) > 1:
                     ax.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.18, lw=0)
-                text = f"{HYPOTHESES[hypothesis]}, {len(runs)} seed{'s' * (len(runs) > 1)}"
+                text = f"{HYPOTHESES[hypothesis]}, lr {rate:g}, {len(runs)} seed{'s' * (len(runs) > 1)}"
                 ax.plot(epochs, [mean(column) for column in columns], color=colour, label=text)
             ax.set(xlabel="epoch", ylabel=label, title=short(name) if ax is axes[0] else "")
         axes[-1].legend()
@@ -263,8 +264,9 @@ def page_command() -> None:
     """Write docs/results.md and its plots."""
     runs = load(DATA / "runs.json")
     groups = grouped(runs)
-    for name, size, epochs in dict.fromkeys((key[0], key[1], key[3]) for key in groups):
-        chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == (name, size, epochs)}
+    for plot in dict.fromkeys((name, size, epochs) for name, size, _, epochs, _ in groups):
+        chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == plot}
+        name, size, epochs = plot
         plot_epochs(name, chosen, FIGURES / f"results_{short(name)}_{size}_{epochs}.svg")
     PAGE.write_text(page(runs, peer_runs()), encoding="utf-8")
     print(PAGE)

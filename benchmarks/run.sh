@@ -10,6 +10,7 @@ CLASSES=${CLASSES:-"magnetic_tile screw"}
 SEEDS=${SEEDS:-"0 1 2"}
 HYPOTHESES=${HYPOTHESES:-"2 3"}               # 2 manifold, 3 hypersphere
 EPOCHS=${EPOCHS:-10}
+LR=${LR:-0.0005}
 LONG_EPOCHS=${LONG_EPOCHS:-30}                # of the long run: the first class and seed, as a manifold
 SIZE=${SIZE:-192}
 RUNS=${RUNS:-results/benchmarks}
@@ -18,9 +19,9 @@ PYTHON=${PYTHON:-python}
 main=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/main.py
 
 train() { # CLASS HYPOTHESIS SEED EPOCHS
-    "$PYTHON" "$main" --results_path "$RUNS/$1-$2-$3-$4" --seed "$3" \
+    "$PYTHON" "$main" --results_path "$RUNS/$1-$2-$3-$4-$LR" --seed "$3" \
         net -b resnet18 --backbone_weights "$WEIGHTS" --pretrain_embed_dimension 256 --target_embed_dimension 256 \
-        --dsc_hidden 512 --lr 0.0005 --meta_epochs "$4" --eval_epochs 1 \
+        --dsc_hidden 512 --lr "$LR" --meta_epochs "$4" --eval_epochs 1 \
         dataset -d "$1" --resize "$SIZE" --imagesize "$SIZE" --distribution "$2" --fg 0 mvtec "$DATAPATH" "$AUGPATH"
 }
 

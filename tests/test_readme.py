@@ -10,6 +10,7 @@ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {"main": main.main, **main.main.commands}
 
 
@@ -26,16 +27,36 @@ def test_every_option_that_is_listed_exists():
     assert listed and listed <= known
 
 
-def test_every_local_file_exists():
-    targets = re.findall(r"\]\(((?!http|#)[^)]+)\)", README) + re.findall(r"shell/[\w-]+\.sh", README)
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def links(document: Path) -> list[tuple[str, str]]:
+    """Return text and target of every link of a document."""
+    return re.findall(r"\[([^\]]+)\]\(([^)]+)\)", document.read_text(encoding="utf-8"))
 
 
-def test_every_section_that_is_linked_exists():
-    headings = {
-        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)", README, re.M)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+def sections(document: Path) -> set[str]:
+    """Return the anchors of a document's headings."""
+    lines = re.findall(r"^#+ (.*)", document.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_and_section_that_is_linked_exists(document):
+    for _, target in links(document):
+        file, _, section = target.partition("#")
+        if not target.startswith("http"):
+            assert (document.parent / file).exists(), target
+            assert not section or section in sections(document.parent / file if file else document), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_says_what_is_behind_it(document):
+    assert [text for text, _ in links(document) if text.lower() in ("here", "link", "this", "below", "above")] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_program_of_a_command_exists(document):
+    text = document.read_text(encoding="utf-8")
+    programs = re.findall(r"shell/[\w-]+\.sh|requirements[\w-]*\.(?:txt|lock)|(?<=python )[\w/]+\.py", text)
+    assert [program for program in programs if not (ROOT / program).exists()] == []
 
 
 def test_every_function_in_the_paper_table_exists():

@@ -48,8 +48,8 @@ class ForegroundMasks:
     def _find(self, image: Path) -> Path:
         path = self._paths.get(image.name) or self._paths.get(image.stem)
         if path is None:
-            missing = self.folder / image.name
-            raise FileNotFoundError(f"{missing} is missing: add this foreground mask, or train without by --fg 0.")
+            advice = "make foreground masks by `prepare.py fgmask`, or train without by --fg 0"
+            raise FileNotFoundError(f"{self.folder / image.name} is missing: {advice}.")
         return path
 
     @cached_property

@@ -359,7 +359,7 @@ def test_foreground_by_table(mvtec, tmp_path, flag, expected):
 
 def test_a_missing_foreground_mask_is_named_with_the_way_out(mvtec):
     (mvtec / "fg_mask/nut/003.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"fg_mask/nut/003.png is missing: .*--fg 0\.$"):
+    with pytest.raises(FileNotFoundError, match=r"fg_mask/nut/003.png is missing: .*prepare.py fgmask.*--fg 0\.$"):
         nut(mvtec, fg=1)[3]
     with pytest.raises(FileNotFoundError, match="003.png is missing"):
         nut(mvtec, fg=1).check(2)

@@ -72,6 +72,9 @@ def main() -> None:
     if options.one:
         print(row(options.names[0], options.size), flush=True)
         return
+    unknown = [name for name in options.names if name not in backbones.BACKBONES]
+    if unknown:
+        parser.error(f"no backbone is called {', '.join(unknown)}: docs/backbones.md lists them")
     print(HEADER, flush=True)
     failed = False
     for name in options.names:

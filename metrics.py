@@ -7,6 +7,7 @@ Pixels are kept exactly up to a budget. Beyond it they fold into histograms over
 constant memory: AUROC is then off by about 1e-9, PRO and AUPRO by 1e-7, AP by 1e-6; few or tied values cost a digit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,12 @@ class Pool:
         if self.ordered is None:
             self.ordered = self._sorted()
         return self.ordered
+
+    def highest(self, count: int) -> Ranking:
+        """Return the `count` highest values or more, in order; lower ones are not sorted if none is yet."""
+        if self.ordered is not None or self.bins is not None or self.weights or count >= len(self):
+            return self.ranking()
+        return Ranking(np.sort(np.partition(np.concatenate(self.values), -count)[-count:]))
 
     def _sorted(self) -> Ranking:
         """Sort all values; those kept exactly stay in that order, so that nothing is held twice."""
@@ -227,7 +234,8 @@ class PixelMetrics:
     def pro(self) -> float:
         """Return the release's PRO; NaN where normal or defective pixels are missing."""
         thresholds = _released_thresholds(self.low, self.high)
-        return released_pro(self.normal.ranking(), self.normal_area, self.dilated.ranking(), thresholds)
+        normal = self.normal.highest(math.ceil(FPR_LIMIT * self.normal_area) + 1)  # more above is beyond the limit
+        return released_pro(normal, self.normal_area, self.dilated.ranking(), thresholds)
 
     def aupro(self) -> float:
         """Return the standard AUPRO at 30 %; NaN where normal or defective pixels are missing."""
@@ -320,7 +328,7 @@ def released_pro(normal: Ranking, normal_area: float, dilated: Ranking, threshol
     equal steps of threshold; only rates below 0.3 count, and they are stretched to [0, 1] by their own range.
 
     Args:
-        normal: values where the mask is below 1.
+        normal: values where the mask is below 1; of more than FPR_LIMIT of the area the highest are enough.
         normal_area: sum of 1 - mask.
         dilated: values of the dilated maps in the regions, each region weighing 1.
         thresholds: as of _released_thresholds.

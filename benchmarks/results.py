@@ -144,6 +144,18 @@ def beside_release(runs: Sequence[Run]) -> str:
     return markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC"], rows, left=2)
 
 
+def neighbours(measured: Sequence[dict[str, Any]]) -> str:
+    """Return the table of what benchmarks/neighbours.py measured."""
+    rows = []
+    for each in measured:
+        for backbone, found in each["backbone"].items():
+            cells = [each["settings"]["class"], backbone]
+            cells += [f"{100 * found[key]:.1f}" for key in ("image_auroc", "pixel_auroc")]
+            rows.append(cells + [f"{found[key]:.2f}" for key in ("row_length", "between_training", "to_test_normals")])
+    head = ["class", "backbone", "image AUROC", "pixel AUROC", "length of a row", "training row to its nearest"]
+    return markdown([*head, "row of a test normal to its nearest"], rows, left=2)
+
+
 def windows(run: Run) -> str:
     """Return the table of the means of the AUROCs over successive windows of epochs."""
     rows = []
@@ -216,6 +228,7 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
         "release": beside_release(next(iter(quick.values()))),
         "release_seeds": by_seed(quick),
         "peers": peers.to_markdown(peers.rows(measured)),
+        "neighbours": neighbours([load(path) for path in sorted((DATA / "neighbours").glob("*.json"))]),
         "machine": machine(runs),
     }
     return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
@@ -229,8 +242,8 @@ def machine(runs: Sequence[Run]) -> str:
     return f"Device: {device}. Dates: {dates}. Commits: {commits}. Versions: {', '.join(sorted(versions))}."
 
 
-def load(path: Path) -> list[Run]:
-    """Read collected runs."""
+def load(path: Path) -> Any:
+    """Read a file of numbers: collected runs, or a measurement."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

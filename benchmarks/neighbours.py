@@ -1,0 +1,85 @@
+"""How far apart GLASS's frozen rows lie, and how well the distance to the nearest one alone tells defects.
+
+    python -m benchmarks.neighbours --data DATA --class screw --weights resnet18.pth --width 256 --out FILE.json
+
+Rows of test images are compared with SAMPLE rows of training images, before any training, with the backbone as the
+release leaves it (batch norms shifted by an image of ones) and as it came. It tells what features allow from what a
+training makes of them.
+"""
+
+import json
+
+import click
+import torch
+
+import backbones
+import utils
+from benchmarks.peers import protocol
+from benchmarks.peers.ours import BACKBONE, CPU, LAYERS
+from benchmarks.peers.protocol import Command, Pictures
+from common import RescaleSegmentor
+from files import atomic_write
+from glass import GLASS
+from metrics import compute_imagewise_retrieval_metrics, compute_pixelwise_retrieval_metrics
+
+SAMPLE = 9216  # training rows to compare with
+PROBES = 3000  # training rows whose distance to another is taken
+CHUNK = 4096  # rows compared at once
+
+
+def build(command: Command, shifted: bool) -> GLASS:
+    """Build the frozen part, its batch norms shifted as released or not."""
+    utils.fix_seeds(command.seed)
+    backbone = backbones.load(BACKBONE, str(command.weights), command.size)
+    glass = GLASS(CPU)
+    shape = (3, command.size, command.size)
+    glass.load(backbone.train(shifted), LAYERS, CPU, shape, command.width, command.width)
+    return glass
+
+
+@torch.no_grad()
+def rows(glass: GLASS, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Return the rows of images [n, 3, H, W], [n·h·w, C]."""
+    return torch.cat([glass._embed(part, evaluation=True) for part in images.split(batch_size)])
+
+
+def nearest(queries: torch.Tensor, known: torch.Tensor, rank: int = 1) -> torch.Tensor:
+    """Return the distance of each query [n, C] to its rank-th nearest known row [m, C], [n]."""
+    parts = [torch.cdist(part, known).topk(rank, largest=False).values[:, -1] for part in queries.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def measure(glass: GLASS, pictures: Pictures, command: Command) -> dict[str, float]:
+    """Return the figures of the nearest distance as score, and the distances' medians."""
+    train = rows(glass, pictures.train, command.batch_size)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(command.seed))
+    known, probes = train[order[:SAMPLE]], train[order[:PROBES]]
+    distances = nearest(rows(glass, pictures.test, command.batch_size), known)
+    grid = distances.unflatten(0, (len(pictures.test), *glass.grid))
+    maps = RescaleSegmentor(CPU, (command.size, command.size)).maps(grid).numpy()
+    images = compute_imagewise_retrieval_metrics(grid.flatten(1).amax(1).numpy(), pictures.labels)
+    pixels = compute_pixelwise_retrieval_metrics(maps, pictures.masks)
+    normal = grid[torch.from_numpy(pictures.labels == 0)]
+    return {
+        "image_auroc": images["auroc"],
+        "pixel_auroc": pixels["auroc"],
+        "row_length": train.norm(dim=1).mean().item(),
+        "between_training": nearest(probes, known, rank=2).median().item(),  # the nearest is itself
+        "to_test_normals": normal.median().item(),
+    }
+
+
+@click.command(context_settings={"show_default": True})
+@protocol.options
+def main(command: Command) -> None:
+    """Measure distances between frozen rows of a class."""
+    with protocol.wrong_input():
+        pictures = protocol.read(command)
+        models = {"shifted": build(command, True), "as it came": build(command, False)}
+    found = {name: measure(glass, pictures, command) for name, glass in models.items()}
+    content = {"settings": command.settings(width=command.width), "backbone": found}
+    atomic_write(command.out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

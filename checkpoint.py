@@ -98,11 +98,11 @@ def split_state(content: Mapping[str, Any], source: Path) -> dict[str, dict[str,
         ValueError: neither.
     """
     if isinstance(content.get("discriminator"), Mapping):
-        parts = {part: content[part] for part in PARTS if content.get(part)}
+        parts = {part: content[part] for part in PARTS if content.get(part) is not None}
         for part, state in parts.items():
             if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
                 raise ValueError(f"{source} is damaged: its {part} is no table of names and tensors.")
-        return {part: dict(state) for part, state in parts.items()}
+        return {part: dict(state) for part, state in parts.items() if state}
     prefixes = {
         "discriminator": "discriminator.",
         "pre_projection": "pre_projection.",

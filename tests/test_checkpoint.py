@@ -92,7 +92,7 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert saver.due()
 
 
-@pytest.mark.parametrize("wrong", [7, "text", {"tail.0.weight": 1.0}, [torch.ones(1)]])
+@pytest.mark.parametrize("wrong", [7, "", {"tail.0.weight": 1.0}, [torch.ones(1)], torch.zeros(0)])
 def test_parts_that_are_no_tensors_are_refused(tmp_path, wrong):
     fine = {"tail.0.weight": torch.ones(1)}
     with pytest.raises(ValueError, match="file is damaged: its pre_projection is no table"):

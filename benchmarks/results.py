@@ -37,7 +37,7 @@ METRICS = {
 }
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
-COLOURS = {2: "#2a6fb0", 3: "#c2571a"}
+COLOURS = ("#2a6fb0", "#c2571a", "#3f8f5f", "#8a5fb0")
 WINDOW = 5  # epochs that a running mean is over
 RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of seeds 0, 1, 2; best is epoch 4 of 4 and 9
     "best of epochs 4 and 9": ((72.3, 67.2, 63.2), (71.5, 71.2, 71.8)),
@@ -195,17 +195,16 @@ def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(CURVES), figsize=(9, 3), constrained_layout=True)
         for ax, (tag, label) in zip(axes, CURVES.items(), strict=True):
-            for (_, _, hypothesis, _, rate), runs in groups.items():
+            for colour, ((_, _, hypothesis, _, rate), runs) in zip(COLOURS, groups.items(), strict=False):
                 epochs = runs[0]["curves"][tag][0]
                 values = [[100 * value for value in run["curves"][tag][1]] for run in runs]
                 columns = list(zip(*values, strict=True))
-                colour = COLOURS[hypothesis]
                 if len(runs) > 1:
                     ax.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.18, lw=0)
                 text = f"{HYPOTHESES[hypothesis]}, lr {rate:g}, {len(runs)} seed{'s' * (len(runs) > 1)}"
                 ax.plot(epochs, [mean(column) for column in columns], color=colour, label=text)
             ax.set(xlabel="epoch", ylabel=label, title=short(name) if ax is axes[0] else "")
-        axes[-1].legend()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(groups))
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         plt.close(figure)
 

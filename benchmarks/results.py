@@ -1,18 +1,18 @@
-"""Lay measured runs out as docs/results.md, its tables and its plots; nothing there is typed by hand.
+"""Lay measured runs out as docs/results.md, its tables and its plots.
 
     python -m benchmarks.results collect RUNS ...     folders of results, as benchmarks/run.sh leaves, to runs.json
     python -m benchmarks.results page                 runs.json and the peers' measurements, to the page and its plots
 
-What is measured stands in benchmarks/data, numbers alone; what the page says beside them stands in page.md.
+What is measured stands in benchmarks/data, numbers alone; what the page says beside them stands in page.md, with two
+small tables of earlier runs.
 """
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from string import Template
 from typing import Any
 
@@ -27,21 +27,13 @@ from benchmarks.peers import table as peers  # noqa: E402
 HERE = Path(__file__).resolve().parent
 DATA, TEXT = HERE / "data", HERE / "page.md"
 PAGE, FIGURES = HERE.parent / "docs" / "results.md", HERE.parent / "figures"
-METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_pro": "PRO",
-    "pixel_aupro": "AUPRO",
-}
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
 COLOURS = ("#2a6fb0", "#c2571a", "#3f8f5f", "#8a5fb0")
 WINDOW = 5  # epochs that a running mean is over
 RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of seeds 0, 1, 2; best is epoch 4 of 4 and 9
-    "best of epochs 4 and 9": ((72.3, 67.2, 63.2), (71.5, 71.2, 71.8)),
-    "last": ((67.4, 57.3, 65.0), (68.9, 66.2, 66.0)),
+    "best of epochs 4 and 9": ((0.723, 0.672, 0.632), (0.715, 0.712, 0.718)),
+    "last": ((0.674, 0.573, 0.65), (0.689, 0.662, 0.66)),
 }
 RELEASE_EPOCHS = (4, 9)  # that it was evaluated after
 KEPT = ["backbone", "resize", "imagesize", "distribution", "batch_size", "pretrain_embed_dimension"]
@@ -110,9 +102,11 @@ def summary(groups: dict[tuple, list[Run]]) -> str:
         for which in ("best", "last"):
             epochs = sorted({f"{run[which]['epoch']:g}" for run in runs}, key=float)
             cells = [short(name), HYPOTHESES[hypothesis], f"{rate:g}", f"{which} ({', '.join(epochs)})", f"{len(runs)}"]
-            cells += [spread([100 * run[which][key] for run in runs]) for key in METRICS]
+            cells += [peers.percent([run[which][key] for run in runs]) for key in peers.FIGURES]
             rows.append([*cells, f"{mean(run['seconds'] for run in runs) / 60:.0f}"])
-    return markdown(["class", "hypothesis", "lr", "epoch", "seeds", *METRICS.values(), "minutes"], rows, left=4)
+    return peers.markdown(
+        ["class", "hypothesis", "lr", "epoch", "seeds", *peers.FIGURES.values(), "minutes"], rows, texts=4
+    )
 
 
 def by_seed(groups: dict[tuple, list[Run]]) -> str:
@@ -127,21 +121,21 @@ def by_seed(groups: dict[tuple, list[Run]]) -> str:
             rows.append(cells)
     head = ["class", "hypothesis", "lr", "seed"]
     head += [f"{which}: {key}" for which in ("best", "last") for key in ("epoch", "image AUROC", "pixel AUROC", "PRO")]
-    return markdown(head, rows, left=3)
+    return peers.markdown(head, rows, texts=3)
 
 
 def beside_release(runs: Sequence[Run]) -> str:
     """Return the table of the quick run, ours and the release's, over their seeds."""
-    at = [[[100 * run["curves"][tag][1][epoch] for epoch in RELEASE_EPOCHS] for tag in CURVES] for run in runs]
+    at = [[[run["curves"][tag][1][epoch] for epoch in RELEASE_EPOCHS] for tag in CURVES] for run in runs]
     best = [max(zip(image, pixel, strict=True), key=sum) for image, pixel in at]  # as the release chooses
     last = [(image[-1], pixel[-1]) for image, pixel in at]
     rows = []
     for which, ours in zip(RELEASE, (best, last), strict=True):
         for program, columns in (("release", RELEASE[which]), ("here", list(zip(*ours, strict=True)))):
-            rows.append([program, which, f"{len(columns[0])}", *map(spread, columns)])
-    columns = [[100 * run["best"][key] for run in runs] for key in ("image_auroc", "pixel_auroc")]
-    rows.append(["here", "best of all ten", f"{len(runs)}", *map(spread, columns)])
-    return markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC"], rows, left=2)
+            rows.append([program, which, f"{len(columns[0])}", *map(peers.percent, columns)])
+    columns = [[run["best"][key] for run in runs] for key in ("image_auroc", "pixel_auroc")]
+    rows.append(["here", "best of all ten", f"{len(runs)}", *map(peers.percent, columns)])
+    return peers.markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC"], rows, texts=2)
 
 
 def neighbours(measured: Sequence[dict[str, Any]]) -> str:
@@ -153,7 +147,7 @@ def neighbours(measured: Sequence[dict[str, Any]]) -> str:
             cells += [f"{100 * found[key]:.1f}" for key in ("image_auroc", "pixel_auroc")]
             rows.append(cells + [f"{found[key]:.2f}" for key in ("row_length", "between_training", "to_test_normals")])
     head = ["class", "backbone", "image AUROC", "pixel AUROC", "length of a row", "training row to its nearest"]
-    return markdown([*head, "row of a test normal to its nearest"], rows, left=2)
+    return peers.markdown([*head, "row of a test normal to its nearest"], rows, texts=2)
 
 
 def windows(run: Run) -> str:
@@ -162,24 +156,11 @@ def windows(run: Run) -> str:
     for start in range(0, run["settings"]["meta_epochs"], WINDOW):
         cells = [f"{start} to {start + WINDOW - 1}"]
         for tag in CURVES:
-            part = [100 * value for value in run["curves"][tag][1][start : start + WINDOW]]
-            cells += [spread(part), f"{max(part):.1f}"]
+            part = run["curves"][tag][1][start : start + WINDOW]
+            cells += [peers.percent(part), f"{100 * max(part):.1f}"]
         rows.append(cells)
     head = ["epochs"] + [f"{text[:-4]}, {what}" for text in CURVES.values() for what in ("mean", "highest")]
-    return markdown(head, rows, left=1)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Write a mean, and the standard deviation where there are several values."""
-    if any(map(math.isnan, values)):
-        return "-"
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Lay a table out; the first `left` columns are text."""
-    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return peers.markdown(head, rows, texts=1)
 
 
 def short(name: str) -> str:

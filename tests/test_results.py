@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from benchmarks import results
 
-FIGURES = dict.fromkeys(results.METRICS, 0.5)
+FIGURES = dict.fromkeys(results.peers.FIGURES, 0.5)
 
 
 def a_run(seed: int = 0, size: int = 192, epochs: int = 10, hypothesis: int = 2) -> dict:

@@ -84,8 +84,21 @@ def rows(runs: Sequence[dict[str, Any]], at: Sequence[float] = ()) -> list[list[
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
     """Lay rows out below HEAD."""
-    lines = [HEAD, ["---"] * NAMES + ["---:"] * (len(HEAD) - NAMES), *table]
+    return markdown(HEAD, table, NAMES)
+
+
+def markdown(head: Sequence[str], table: Sequence[Sequence[str]], texts: int) -> str:
+    """Lay rows out below a head; the first columns are texts, the others numbers."""
+    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *table]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(values: Sequence[float]) -> str:
+    """Write the mean of fractions in percent, and the standard deviation where there are several."""
+    if any(map(math.isnan, values)):
+        return "-"
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
 
 
 def _row(group: list[dict[str, Any]], name: str, choose: Choose) -> list[str]:
@@ -97,18 +110,10 @@ def _row(group: list[dict[str, Any]], name: str, choose: Choose) -> list[str]:
     epoch = f"{name} ({', '.join(f'{each:g}' for each in epochs)})" if name else "-"
     program = group[0]["program"] + (", hypersphere" if settings.get("svd") else "")
     cells = [settings["class"], f"{settings['size']}", program, epoch, f"{len(group)}"]
-    cells += [_percent([each[key] for each in chosen]) for key in FIGURES]
+    cells += [percent([each[key] for each in chosen]) for key in FIGURES]
     cells += [_mean([each[key] for each in chosen], "{:.0f}") for key in ("train_s", "train_cpu_s")]
     cells += [_mean([run["speed"][key]["images_per_s"] for run in group], "{:.1f}") for key in SPEEDS]
     return cells + [_mean([run["memory_gb"][key] for run in group], "{:.2f}") for key in MEMORY]
-
-
-def _percent(values: list[float]) -> str:
-    """Write the mean of fractions in percent, and the standard deviation where there are several."""
-    if any(map(math.isnan, values)):
-        return "-"
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{spread}"
 
 
 def _mean(values: list[float], form: str) -> str:

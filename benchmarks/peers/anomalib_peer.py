@@ -65,12 +65,13 @@ def build(name: str, command: Command) -> AnomalibModule:
         return Patchcore(backbone=RESNET18, **BARE)
     if name == "padim":
         return Padim(backbone=RESNET18, **BARE)
-    widths = {"pretrain_embed_dim": command.width, "target_embed_dim": command.width}
+    chosen = {"pretrain_embed_dim": command.width, "target_embed_dim": command.width}
+    chosen |= {"discriminator_hidden": command.hidden, "learning_rate": command.lr, "svd": command.svd}
     if command.textures is not None and not command.textures.is_dir():  # the package would download them
         raise FileNotFoundError(f"{command.textures} is not a folder: check --textures.")
     source = None if command.textures is None else str(command.textures)
     shape = (command.size, command.size)
-    return Glass(shape, anomaly_source_path=source, backbone=RESNET18, svd=command.svd, **widths, **BARE)
+    return Glass(shape, anomaly_source_path=source, backbone=RESNET18, **chosen, **BARE)
 
 
 def predictor(model: nn.Module) -> Predict:

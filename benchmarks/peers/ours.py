@@ -60,12 +60,24 @@ def open_training_set(command: Command) -> MVTecDataset:
 
 
 def build(command: Command) -> MeasuredGLASS:
-    """Build the networks, with main.py's defaults but for the widths."""
+    """Build the networks, with main.py's defaults but for what the command says."""
     utils.fix_seeds(command.seed)
     backbone = backbones.load(BACKBONE, str(command.weights), command.size)
     glass = MeasuredGLASS(CPU)
-    shape, epochs = (3, command.size, command.size), {"meta_epochs": command.epochs, "eval_epochs": command.every}
-    glass.load(backbone, LAYERS, CPU, shape, command.width, command.width, seed=command.seed, **epochs)
+    shape = (3, command.size, command.size)
+    glass.load(
+        backbone,
+        LAYERS,
+        CPU,
+        shape,
+        command.width,
+        command.width,
+        dsc_hidden=command.hidden,
+        lr=command.lr,
+        meta_epochs=command.epochs,
+        eval_epochs=command.every,
+        seed=command.seed,
+    )
     backbones.check_complete(backbone, glass.aggregator.used_keys, str(command.weights))
     return glass
 

@@ -46,6 +46,8 @@ OPTIONS = (
     click.option("--weights", type=click.Path(path_type=Path), required=True, help="State dict of a ResNet-18."),
     click.option("--textures", type=click.Path(path_type=Path), default=None, help="GLASS: folder of textures."),
     click.option("--width", type=click.IntRange(1), default=1536, help="GLASS: width of a feature row."),
+    click.option("--hidden", type=click.IntRange(1), default=1024, help="GLASS: width of the hidden layer."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.0001, help="GLASS: learning rate."),
     click.option("--svd", type=click.IntRange(0, 1), default=0, help="GLASS: hypothesis, 1 for the hypersphere."),
     click.option("--epochs", type=click.IntRange(1), default=10, help="GLASS: epochs to train."),
     click.option("--every", type=click.IntRange(1), default=1, help="GLASS: evaluate after so many epochs."),
@@ -68,6 +70,8 @@ class Command:
     weights: Path
     textures: Path | None
     width: int
+    hidden: int
+    lr: float
     svd: int
     epochs: int
     every: int
@@ -83,7 +87,7 @@ class Command:
 
     def glass_settings(self, textures: int) -> dict[str, Any]:
         """Return the same of a GLASS that draws from so many textures."""
-        names = ("batch_size", "epochs", "svd", "width")
+        names = ("batch_size", "epochs", "hidden", "lr", "svd", "width")
         return self.settings(textures=textures, **{name: getattr(self, name) for name in names})
 
 

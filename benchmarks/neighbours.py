@@ -2,9 +2,9 @@
 
     python -m benchmarks.neighbours --data DATA --class screw --weights resnet18.pth --width 256 --out FILE.json
 
-Rows of test images are compared with SAMPLE rows of training images, before any training, with the backbone as the
-release leaves it (batch norms shifted by an image of ones) and as it came. It tells what features allow from what a
-training makes of them.
+Rows of test images are compared with a sample of the training images' rows, before any training, with the backbone as
+the release leaves it (batch norms shifted by an image of ones) and as it came. It tells what features allow from what
+a training makes of them.
 """
 
 import json
@@ -22,7 +22,7 @@ from files import atomic_write
 from glass import GLASS
 from metrics import compute_imagewise_retrieval_metrics, compute_pixelwise_retrieval_metrics
 
-SAMPLE = 9216  # training rows to compare with
+SAMPLES = (9216, 36864)  # training rows to compare with
 PROBES = 3000  # training rows whose distance to another is taken
 CHUNK = 4096  # rows compared at once
 
@@ -49,24 +49,29 @@ def nearest(queries: torch.Tensor, known: torch.Tensor, rank: int = 1) -> torch.
     return torch.cat(parts)
 
 
-def measure(glass: GLASS, pictures: Pictures, command: Command) -> dict[str, float]:
-    """Return the figures of the nearest distance as score, and the distances' medians."""
-    train = rows(glass, pictures.train, command.batch_size)
+def measure(glass: GLASS, pictures: Pictures, command: Command) -> list[dict[str, float]]:
+    """Return, for each size of the sample, the figures of the nearest distance as score, and the distances' medians."""
+    train, test = (rows(glass, images, command.batch_size) for images in (pictures.train, pictures.test))
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(command.seed))
-    known, probes = train[order[:SAMPLE]], train[order[:PROBES]]
-    distances = nearest(rows(glass, pictures.test, command.batch_size), known)
-    grid = distances.unflatten(0, (len(pictures.test), *glass.grid))
-    maps = RescaleSegmentor(CPU, (command.size, command.size)).maps(grid).numpy()
-    images = compute_imagewise_retrieval_metrics(grid.flatten(1).amax(1).numpy(), pictures.labels)
-    pixels = compute_pixelwise_retrieval_metrics(maps, pictures.masks)
-    normal = grid[torch.from_numpy(pictures.labels == 0)]
-    return {
-        "image_auroc": images["auroc"],
-        "pixel_auroc": pixels["auroc"],
-        "row_length": train.norm(dim=1).mean().item(),
-        "between_training": nearest(probes, known, rank=2).median().item(),  # the nearest is itself
-        "to_test_normals": normal.median().item(),
-    }
+    normal = torch.from_numpy(pictures.labels == 0)
+    segmentor = RescaleSegmentor(CPU, (command.size, command.size))
+    found = []
+    for count in SAMPLES:
+        known, probes = train[order[:count]], train[order[:PROBES]]
+        grid = nearest(test, known).unflatten(0, (len(pictures.test), *glass.grid))
+        images = compute_imagewise_retrieval_metrics(grid.flatten(1).amax(1).numpy(), pictures.labels)
+        pixels = compute_pixelwise_retrieval_metrics(segmentor.maps(grid).numpy(), pictures.masks)
+        found.append(
+            {
+                "known": len(known),
+                "image_auroc": images["auroc"],
+                "pixel_auroc": pixels["auroc"],
+                "row_length": train.norm(dim=1).mean().item(),
+                "between_training": nearest(probes, known, rank=2).median().item(),  # the nearest is itself
+                "to_test_normals": grid[normal].median().item(),
+            }
+        )
+    return found
 
 
 @click.command(context_settings={"show_default": True})

@@ -3,14 +3,14 @@
     python -m benchmarks.results collect RUNS ...     folders of results, as benchmarks/run.sh leaves, to runs.json
     python -m benchmarks.results page                 runs.json and the peers' measurements, to the page and its plots
 
-What is measured stands in benchmarks/data, numbers alone; what the page says beside them stands in page.md, with two
-small tables of earlier runs.
+What is measured stands in benchmarks/data, numbers alone; what the page says beside them stands in page.md.
 """
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from string import Template
@@ -30,14 +30,16 @@ PAGE, FIGURES = HERE.parent / "docs" / "results.md", HERE.parent / "figures"
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
 COLOURS = ("#2a6fb0", "#c2571a", "#3f8f5f", "#8a5fb0")
-WINDOW = 5  # epochs that a running mean is over
+AUROCS = ("image_auroc", "pixel_auroc")  # the same in figures
+WINDOW = 5  # evaluations that a mean is over
 RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of seeds 0, 1, 2; best is epoch 4 of 4 and 9
     "best of epochs 4 and 9": ((0.723, 0.672, 0.632), (0.715, 0.712, 0.718)),
     "last": ((0.674, 0.573, 0.65), (0.689, 0.662, 0.66)),
 }
 RELEASE_EPOCHS = (4, 9)  # that it was evaluated after
+BANDS = (0.06, 0.03)  # of image and pixel AUROC, within which means of so few seeds count as alike
 KEPT = ["backbone", "resize", "imagesize", "distribution", "batch_size", "pretrain_embed_dimension"]
-KEPT += ["target_embed_dimension", "dsc_hidden", "lr", "limit", "meta_epochs", "eval_epochs", "fg", "seed"]
+KEPT += ["target_embed_dimension", "dsc_hidden", "lr", "limit", "meta_epochs", "eval_epochs", "fg", "select", "seed"]
 STYLE = {"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
 STYLE |= {"axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "legend.frameon": False}
 
@@ -126,41 +128,113 @@ def by_seed(groups: dict[tuple, list[Run]]) -> str:
 
 def beside_release(runs: Sequence[Run]) -> str:
     """Return the table of the quick run, ours and the release's, over their seeds."""
+    rows = []
+    for which, ours in quick_figures(runs).items():
+        for program, columns in (("release", RELEASE[which]), ("here", ours)):
+            alike = f"{100 * share_of_alike(ours, RELEASE[which]):.0f} %" if program == "here" else ""
+            rows.append([program, which, f"{len(columns[0])}", *map(peers.percent, columns), alike])
+    columns = [[run["best"][key] for run in runs] for key in AUROCS]
+    rows.append(["here", "best of all ten", f"{len(runs)}", *map(peers.percent, columns), ""])
+    return peers.markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC", "alike"], rows, texts=2)
+
+
+def quick_figures(runs: Sequence[Run]) -> dict[str, list[tuple[float, ...]]]:
+    """Return image and pixel AUROC of the runs' seeds at the epochs that RELEASE is of, by its keys."""
     at = [[[run["curves"][tag][1][epoch] for epoch in RELEASE_EPOCHS] for tag in CURVES] for run in runs]
     best = [max(zip(image, pixel, strict=True), key=sum) for image, pixel in at]  # as the release chooses
     last = [(image[-1], pixel[-1]) for image, pixel in at]
-    rows = []
-    for which, ours in zip(RELEASE, (best, last), strict=True):
-        for program, columns in (("release", RELEASE[which]), ("here", list(zip(*ours, strict=True)))):
-            rows.append([program, which, f"{len(columns[0])}", *map(peers.percent, columns)])
-    columns = [[run["best"][key] for run in runs] for key in ("image_auroc", "pixel_auroc")]
-    rows.append(["here", "best of all ten", f"{len(runs)}", *map(peers.percent, columns)])
-    return peers.markdown(["program", "epoch", "seeds", "image AUROC", "pixel AUROC"], rows, texts=2)
+    return {which: list(zip(*ours, strict=True)) for which, ours in zip(RELEASE, (best, last), strict=True)}
+
+
+def share_of_alike(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+    """Return which share of all choices of as many of our seeds as theirs has means within BANDS of theirs."""
+    choices = list(combinations(zip(*ours, strict=True), len(theirs[0])))
+    bands = list(zip(map(mean, theirs), BANDS, strict=True))
+
+    def alike(seeds: Sequence[Sequence[float]]) -> bool:
+        means = map(mean, zip(*seeds, strict=True))
+        return all(abs(found - wanted) <= band for found, (wanted, band) in zip(means, bands, strict=True))
+
+    return sum(map(alike, choices)) / len(choices)
 
 
 def neighbours(measured: Sequence[dict[str, Any]]) -> str:
     """Return the table of what benchmarks/neighbours.py measured."""
     rows = []
     for each in measured:
-        for backbone, found in each["backbone"].items():
-            cells = [each["settings"]["class"], backbone]
-            cells += [f"{100 * found[key]:.1f}" for key in ("image_auroc", "pixel_auroc")]
-            rows.append(cells + [f"{found[key]:.2f}" for key in ("row_length", "between_training", "to_test_normals")])
-    head = ["class", "backbone", "image AUROC", "pixel AUROC", "length of a row", "training row to its nearest"]
+        for backbone, samples in each["backbone"].items():
+            for found in samples:
+                cells = [each["settings"]["class"], backbone, f"{found['known']}"]
+                cells += [f"{100 * found[key]:.1f}" for key in AUROCS]
+                cells += [f"{found[key]:.2f}" for key in ("row_length", "between_training", "to_test_normals")]
+                rows.append(cells)
+    head = ["class", "backbone", "training rows", "image AUROC", "pixel AUROC"]
+    head += ["length of a row", "training row to its nearest"]
     return peers.markdown([*head, "row of a test normal to its nearest"], rows, texts=2)
 
 
-def windows(run: Run) -> str:
-    """Return the table of the means of the AUROCs over successive windows of epochs."""
+def choices(runs: Sequence[Run]) -> str:
+    """Return the table of runs that were evaluated now and then, by the rule that chose the epoch.
+
+    A run of the rule "best" is "last", too, with the figures of its last epoch.
+    """
+    picked: dict[str, list[tuple[Run, dict[str, float]]]] = {}
+    for run in runs:
+        rule = run["settings"]["select"]
+        picked.setdefault(rule, []).append((run, run["best"]))
+        if rule == "best":
+            picked.setdefault("last", []).append((run, run["last"]))
     rows = []
-    for start in range(0, run["settings"]["meta_epochs"], WINDOW):
-        cells = [f"{start} to {start + WINDOW - 1}"]
+    for rule, found in picked.items():
+        epochs = ", ".join(f"{figures['epoch']:g}" for _, figures in found)
+        seen = ["-" if rule == "last" else _seen([run for run, _ in found], tag) for tag in CURVES]
+        columns = [[figures[key] for _, figures in found] for key in ("image_auroc", "pixel_auroc", "pixel_pro")]
+        rows.append([f"`{rule}`", epochs, f"{len(found)}", *map(peers.percent, columns), *seen])
+    head = ["`--select`", "epochs", "seeds", "image AUROC", "pixel AUROC", "PRO"]
+    return peers.markdown([*head, "chosen by image AUROC", "and pixel AUROC"], rows, texts=2)
+
+
+def _seen(runs: Sequence[Run], tag: str) -> str:
+    """Write the figures that epochs were chosen by: of each evaluated epoch, the mean over the seeds."""
+    columns = zip(*(run["curves"][tag][1] for run in runs), strict=True)
+    return " / ".join(f"{100 * mean(column):.1f}" for column in columns)
+
+
+def promises(measured: dict[str, Any]) -> str:
+    """Return the table of what benchmarks/promises.py counted."""
+    rows = []
+    for table in measured["tables"]:
+        shares = [" to ".join(f"{100 * value:.1f}" for value in row[1:]) for row in table["rates"]]
+        cells = [f"{100 * row[0]:.1f} % ({share})" for row, share in zip(table["rates"], shares, strict=True)]
+        rows.append([table["calibrated_on"], table["counted_on"], *cells])
+    head = ["calibrated on", "counted on", *(f"promised {100 * rate:g} %" for rate in measured["promised"])]
+    return peers.markdown(head, rows, texts=2)
+
+
+def windows(curves: dict[str, list[list[float]]]) -> str:
+    """Return the table of the means of the AUROCs over successive windows of evaluations.
+
+    Args:
+        curves: epochs counted from 0, and values, by the keys of CURVES.
+    """
+    epochs = next(iter(curves.values()))[0]
+    rows = []
+    for start in range(0, len(epochs), WINDOW):
+        part = epochs[start : start + WINDOW]
+        cells = [f"{part[0]:g} to {part[-1]:g}"]
         for tag in CURVES:
-            part = run["curves"][tag][1][start : start + WINDOW]
-            cells += [peers.percent(part), f"{100 * max(part):.1f}"]
+            values = curves[tag][1][start : start + WINDOW]
+            cells += [peers.percent(values), f"{100 * max(values):.1f}"]
         rows.append(cells)
     head = ["epochs"] + [f"{text[:-4]}, {what}" for text in CURVES.values() for what in ("mean", "highest")]
     return peers.markdown(head, rows, texts=1)
+
+
+def measured_curves(measured: Sequence[Run], classname: str) -> dict[str, list[list[float]]]:
+    """Return the curves of the first run of ours among the peers' measurements of a class."""
+    run = next(run for run in measured if run["program"] == "ours" and run["settings"]["class"] == classname)
+    epochs = [each["epoch"] - 1 for each in run["evaluations"]]
+    return {tag: [epochs, [each[key] for each in run["evaluations"]]] for tag, key in zip(CURVES, AUROCS, strict=True)}
 
 
 def short(name: str) -> str:
@@ -195,23 +269,32 @@ def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
 
 def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
     """Return the text of the page."""
-    groups = grouped(runs)
+    groups = grouped(by_epoch(runs))
     sizes = sorted({key[1] for key in groups})
     most = max(key[3] for key in groups)
     usual = {key: group for key, group in groups.items() if key[1] == sizes[-1] and key[3] != most}
     quick = {key: group for key, group in groups.items() if key[1] == sizes[0] and key[3] != most}
-    (long_run,) = next(group for key, group in groups.items() if key[3] == most)
+    ((long_run,),) = (group for key, group in groups.items() if key[3] == most)
     values = {
         "summary": summary(usual),
         "seeds": by_seed(usual),
-        "windows": windows(long_run),
+        "windows": windows(long_run["curves"]),
+        "windows_screw": windows(measured_curves(measured, "screw")),
         "release": beside_release(next(iter(quick.values()))),
         "release_seeds": by_seed(quick),
+        "choices": choices([run for run in runs if run["settings"]["eval_epochs"] > 1]),
+        "promises": promises(load(DATA / "promises.json")),
         "peers": peers.to_markdown(peers.rows(measured)),
+        "equal_time": peers.equal_time(measured),
         "neighbours": neighbours([load(path) for path in sorted((DATA / "neighbours").glob("*.json"))]),
         "machine": machine(runs),
     }
     return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
+
+
+def by_epoch(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that were evaluated after every epoch."""
+    return [run for run in runs if run["settings"]["eval_epochs"] == 1]
 
 
 def machine(runs: Sequence[Run]) -> str:
@@ -256,7 +339,7 @@ def collect_command(folders: tuple[Path, ...]) -> None:
 def page_command() -> None:
     """Write docs/results.md and its plots."""
     runs = load(DATA / "runs.json")
-    groups = grouped(runs)
+    groups = grouped(by_epoch(runs))
     for plot in dict.fromkeys((name, size, epochs) for name, size, _, epochs, _ in groups):
         chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == plot}
         name, size, epochs = plot

@@ -13,16 +13,20 @@ EPOCHS=${EPOCHS:-10}
 LR=${LR:-0.0005}
 LONG_EPOCHS=${LONG_EPOCHS:-30}                # of the long run: the first class and seed, as a manifold
 SIZE=${SIZE:-192}
+EVAL_EPOCHS=${EVAL_EPOCHS:-1}
+SELECT=${SELECT:-best}                        # which epoch is kept: best, last, val or synthetic
+CALIBRATION=${CALIBRATION:-0}                 # share of the training images that is held out for the threshold
 RUNS=${RUNS:-results/benchmarks}
 PYTHON=${PYTHON:-python}
 
 main=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/main.py
 
 train() { # CLASS HYPOTHESIS SEED EPOCHS
-    "$PYTHON" "$main" --results_path "$RUNS/$1-$2-$3-$4-$LR" --seed "$3" \
+    "$PYTHON" "$main" --results_path "$RUNS/$1-$2-$3-$4-$LR-$SIZE-$EVAL_EPOCHS-$SELECT-$CALIBRATION" --seed "$3" --select "$SELECT" \
         net -b resnet18 --backbone_weights "$WEIGHTS" --pretrain_embed_dimension 256 --target_embed_dimension 256 \
-        --dsc_hidden 512 --lr "$LR" --meta_epochs "$4" --eval_epochs 1 \
-        dataset -d "$1" --resize "$SIZE" --imagesize "$SIZE" --distribution "$2" --fg 0 mvtec "$DATAPATH" "$AUGPATH"
+        --dsc_hidden 512 --lr "$LR" --meta_epochs "$4" --eval_epochs "$EVAL_EPOCHS" \
+        dataset -d "$1" --resize "$SIZE" --imagesize "$SIZE" --distribution "$2" --fg 0 --calibration "$CALIBRATION" \
+        mvtec "$DATAPATH" "$AUGPATH"
 }
 
 for hypothesis in $HYPOTHESES; do

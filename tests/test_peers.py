@@ -57,6 +57,17 @@ def test_a_single_evaluation_is_one_row_and_an_absent_figure_a_dash():
     assert (cells(rows, "epoch"), cells(rows, "PRO")) == (["-"], ["-"])
 
 
+def test_programs_meet_at_the_times_that_they_took():
+    one_pass = copy.deepcopy(MEASURED) | {"program": "one pass"}
+    one_pass["evaluations"] = [MEASURED["evaluations"][0] | {"train_cpu_s": 8.5, "image_auroc": 0.6}]
+    assert table.equal_time([one_pass, MEASURED]).splitlines() == [
+        "| class | pixels | CPU s | one pass | theirs |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| nut | 64 | 8 | 60.0 / 50.0 | 70.0 / 50.0 |",
+        "| nut | 64 | 12 | 60.0 / 50.0 | 80.0 / 50.0 |",
+    ]
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"evaluations": []}', ""])
 def test_what_is_no_measurement_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)

@@ -1,16 +1,17 @@
 import json
 import math
 
+import numpy as np
 from click.testing import CliRunner
 
-from benchmarks import results
+from benchmarks import promises, results
 
 FIGURES = dict.fromkeys(results.peers.FIGURES, 0.5)
 
 
 def a_run(seed: int = 0, size: int = 192, epochs: int = 10, hypothesis: int = 2) -> dict:
     settings = dict.fromkeys(results.KEPT, 1) | {"imagesize": size, "distribution": hypothesis, "meta_epochs": epochs}
-    settings["lr"] = 0.001
+    settings |= {"lr": 0.001, "select": "best"}
     curve = [[float(k) for k in range(epochs)], [0.5 + seed / 100] * epochs]
     return {
         "name": "mvtec_nut",
@@ -30,12 +31,41 @@ def test_seeds_are_averaged_and_what_is_not_there_is_a_dash():
     assert table[4].startswith("| nut | hypersphere | 0.001 | best (3) | 1 | 60.0 | 50.0 |")
 
 
-def test_epochs_are_averaged_in_windows():
-    run = a_run(epochs=10)
-    run["curves"] = dict.fromkeys(results.CURVES, [list(range(10)), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]])
-    first, second = results.windows(run).splitlines()[2:]
-    assert first.startswith("| 0 to 4 | 30.0 ± 15.8 | 50.0 |")
-    assert second.startswith("| 5 to 9 | 60.0 ± 0.0 | 60.0 |")
+def test_evaluations_are_averaged_in_windows():
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]
+    curves = dict.fromkeys(results.CURVES, [list(range(0, 20, 2)), values])
+    first, second = results.windows(curves).splitlines()[2:]
+    assert first.startswith("| 0 to 8 | 30.0 ± 15.8 | 50.0 |")
+    assert second.startswith("| 10 to 18 | 60.0 ± 0.0 | 60.0 |")
+
+
+def test_means_of_as_many_seeds_are_held_against_the_bands():
+    ours = [[0.5, 0.6, 0.7, 1.0], [0.6, 0.6, 0.6, 0.6]]  # of four choices of three, two have an image mean near 0.65
+    assert results.share_of_alike(ours, [[0.65] * 3, [0.6] * 3]) == 0.5
+    assert results.share_of_alike(ours, [[0.65] * 3, [0.7] * 3]) == 0.0
+
+
+def test_rules_are_compared():
+    best, synthetic = a_run(epochs=2), a_run(epochs=2)
+    best["settings"]["select"], synthetic["settings"]["select"] = "best", "synthetic"
+    rows = [line.split(" | ") for line in results.choices([best, synthetic]).splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| `best`", "| `last`", "| `synthetic`"]
+    assert [row[1] for row in rows] == ["3", "1", "3"]
+    assert [row[3] for row in rows] == ["60.0", "50.0", "60.0"]
+    assert rows[0][-1] == "50.0 / 50.0 |" and rows[1][-1] == "- |"
+
+
+def test_false_alarms_are_counted_above_the_threshold():
+    calibration = [k / 100 for k in range(1, 100)]  # 99 scores: a rate of 0.1 has the threshold at rank 90
+    assert promises.counted(calibration, [0.9, 0.91, 0.5, 0.99], 0.1) == 2
+    found = promises.once(calibration, [0.9, 0.91, 0.5, 0.99], ("these", "those"))["rates"][1]
+    assert found[0] == 0.5 and 0 < found[1] < 0.5 < found[2] < 1
+
+
+def test_a_threshold_keeps_its_promise_on_images_like_those_it_was_set_by():
+    scores = np.random.default_rng(0).random(200)
+    for (share, low, high), rate in zip(promises.split(scores, 100, "all")["rates"], promises.RATES, strict=True):
+        assert low < share < high and abs(share - rate) < 0.02
 
 
 def test_runs_are_read_from_result_folders(tmp_path):

@@ -82,6 +82,23 @@ def rows(runs: Sequence[dict[str, Any]], at: Sequence[float] = ()) -> list[list[
     return [row for row in found if row]
 
 
+def equal_time(runs: Sequence[dict[str, Any]]) -> str:
+    """Return a table of image / pixel AUROC (%) that programs have reached within the same CPU seconds of training.
+
+    Its rows are the times that programs took; of several seeds, and of several settings of a program, the first.
+    """
+    classes: dict[tuple[str, int], dict[str, list[Evaluation]]] = {}
+    for run in runs:
+        classes.setdefault(_class([run]), {}).setdefault(run["program"], run["evaluations"])
+    programs = list(dict.fromkeys(name for found in classes.values() for name in found))
+    table = []
+    for (name, size), found in sorted(classes.items()):
+        for seconds in sorted(last(evaluations)["train_cpu_s"] for evaluations in found.values()):
+            reached = [within(seconds)(found.get(program, [])) for program in programs]
+            table.append([name, f"{size}", f"{seconds:.0f}", *map(_pair, reached)])
+    return markdown(["class", "pixels", "CPU s", *programs], table, 2)
+
+
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
     """Lay rows out below HEAD."""
     return markdown(HEAD, table, NAMES)
@@ -114,6 +131,12 @@ def _row(group: list[dict[str, Any]], name: str, choose: Choose) -> list[str]:
     cells += [_mean([each[key] for each in chosen], "{:.0f}") for key in ("train_s", "train_cpu_s")]
     cells += [_mean([run["speed"][key]["images_per_s"] for run in group], "{:.1f}") for key in SPEEDS]
     return cells + [_mean([run["memory_gb"][key] for run in group], "{:.2f}") for key in MEMORY]
+
+
+def _pair(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return "-"
+    return " / ".join(f"{100 * evaluation[key]:.1f}" for key in ("image_auroc", "pixel_auroc"))
 
 
 def _mean(values: list[float], form: str) -> str:

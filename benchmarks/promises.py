@@ -1,0 +1,99 @@
+"""How many false alarms a threshold gives that promises a share of them: promised against counted.
+
+    python -m benchmarks.promises CLASS_FOLDER --data DATA --out FILE.json
+
+CLASS_FOLDER is of a run with `--select last` and `dataset --calibration`, so that there are normal images which it
+was not trained on and which chose nothing: those held out of training, and the test set's. A threshold is set by some
+of them and counted on others, or, as no run does, set by images it was trained on.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.stats import binomtest
+
+import card
+import evidence
+from card import Calibration
+from datasets.heldout import CALIBRATION, hold_out
+from datasets.mvtec import DatasetSplit, MVTecDataset
+from files import atomic_write
+from predictor import Predictor
+
+RATES = (0.05, 0.1)
+SPLITS = 200  # random ones, each into images to calibrate on and images to count
+INTERVAL = 0.95  # confidence
+
+Scores = Sequence[float]
+
+
+def scores_of_trained(folder: Path, data: Path) -> list[float]:
+    """Score the images that a class folder's weights were trained on."""
+    found = card.read(folder)
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    options = {"resize": run["resize"], "imagesize": run["imagesize"], "distribution": run["distribution"]}
+    classname = found.name.partition("_")[2]
+    images = MVTecDataset(data, None, classname=classname, split=DatasetSplit.TRAIN, fg=0, **options)
+    trained, held = hold_out(images, run["calibration"], run["seed"], CALIBRATION)
+    if len(held) != found.images.calibration:
+        raise ValueError(f"{folder} held {found.images.calibration} images out, of {data} it would be {len(held)}.")
+    predictor = Predictor(folder)
+    return [predictor(entry.image).score for entry in trained.entries]
+
+
+def counted(calibration: Scores, others: Scores, rate: float) -> int:
+    """Return how many of the other images are false alarms by the threshold that promises a rate."""
+    threshold = Calibration.of("", calibration, calibration).threshold(rate).score
+    return sum(score > threshold for score in others)
+
+
+def once(calibration: Scores, others: Scores, what: tuple[str, str]) -> dict:
+    """Count the false alarms of one calibration, with the exact binomial interval."""
+    rows = []
+    for rate in RATES:
+        alarms = counted(calibration, others, rate)
+        interval = binomtest(alarms, len(others)).proportion_ci(INTERVAL)
+        rows.append([alarms / len(others), interval.low, interval.high])
+    return {"calibrated_on": what[0], "counted_on": what[1], "rates": rows}
+
+
+def split(scores: Scores, count: int, what: str) -> dict:
+    """Count the false alarms of random splits: their mean, and the middle 95 % of single splits."""
+    rng, scores = np.random.default_rng(0), np.asarray(scores)
+    orders = [rng.permutation(len(scores)) for _ in range(SPLITS)]
+    rows = []
+    for rate in RATES:
+        shares = [counted(scores[o[:count]], scores[o[count:]], rate) / (len(scores) - count) for o in orders]
+        rows.append([float(np.mean(shares)), *np.quantile(shares, [0.5 - INTERVAL / 2, 0.5 + INTERVAL / 2]).tolist()])
+    return {"calibrated_on": f"{count} of {what}, {SPLITS} random splits", "counted_on": "the others", "rates": rows}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of classes, MVTec layout.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+def main(folder: Path, data: Path, out: Path) -> None:
+    """Count the false alarms of a class FOLDER's thresholds."""
+    held = card.read(folder).calibration
+    if held is None or held.basis != card.HELD_OUT:
+        raise click.UsageError(f"{folder} held no images out: train it with --calibration.")
+    path = folder / evidence.EVIDENCE_FILE
+    tested = evidence.from_json(path.read_text(encoding="utf-8"), path)
+    test = [score for score, label in zip(tested.scores, tested.labels, strict=True) if label == 0]
+    trained = scores_of_trained(folder, data)
+    rest = f"the test's {len(test)} normals"
+    tables = [
+        split(test, len(test) // 2, rest),
+        split([*held.scores, *test], len(held.scores), f"all {len(held.scores) + len(test)} not trained on"),
+        once(held.scores, test, (f"the {len(held.scores)} held out, as a run does", rest)),
+        once(trained, test, (f"the {len(trained)} trained on, as no run does", rest)),
+    ]
+    content = {"name": card.read(folder).name, "promised": RATES, "tables": tables}
+    atomic_write(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -2,15 +2,16 @@
 
     python -m benchmarks.neighbours --data DATA --class screw --weights resnet18.pth --width 256 --out FILE.json
 
-Rows of test images are compared with a sample of the training images' rows, before any training, with the backbone as
-the release leaves it (batch norms shifted by an image of ones) and as it came. It tells what features allow from what
-a training makes of them.
+Rows are the backbone's, before the adaptor and any training, with the backbone as the release leaves it (batch norms
+shifted by an image of ones) and as it came. Those of test images are compared with a sample of the training images'. It
+tells what features allow from what a training makes of them.
 """
 
 import json
 
 import click
 import torch
+import torch.nn.functional as F
 
 import backbones
 import utils
@@ -20,7 +21,7 @@ from benchmarks.peers.protocol import Command, Pictures
 from common import RescaleSegmentor
 from files import atomic_write
 from glass import GLASS
-from metrics import compute_imagewise_retrieval_metrics, compute_pixelwise_retrieval_metrics
+from metrics import PixelMetrics, compute_imagewise_retrieval_metrics
 
 SAMPLES = (9216, 36864)  # training rows to compare with
 PROBES = 3000  # training rows whose distance to another is taken
@@ -54,21 +55,27 @@ def measure(glass: GLASS, pictures: Pictures, command: Command) -> list[dict[str
     train, test = (rows(glass, images, command.batch_size) for images in (pictures.train, pictures.test))
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(command.seed))
     normal = torch.from_numpy(pictures.labels == 0)
+    masks = torch.from_numpy(pictures.masks).float().reshape(len(normal), command.size, command.size)
+    defect = F.adaptive_max_pool2d(masks, glass.grid) == 1
     segmentor = RescaleSegmentor(CPU, (command.size, command.size))
     found = []
     for count in SAMPLES:
         known, probes = train[order[:count]], train[order[:PROBES]]
         grid = nearest(test, known).unflatten(0, (len(pictures.test), *glass.grid))
         images = compute_imagewise_retrieval_metrics(grid.flatten(1).amax(1).numpy(), pictures.labels)
-        pixels = compute_pixelwise_retrieval_metrics(segmentor.maps(grid).numpy(), pictures.masks)
+        pixels = PixelMetrics()
+        pixels.update(segmentor.maps(grid).numpy(), pictures.masks)
+        figures = pixels.compute()
         found.append(
             {
                 "known": len(known),
                 "image_auroc": images["auroc"],
-                "pixel_auroc": pixels["auroc"],
+                "pixel_auroc": figures["auroc"],
+                "pixel_pro": figures["pro"],
                 "row_length": train.norm(dim=1).mean().item(),
                 "between_training": nearest(probes, known, rank=2).median().item(),  # the nearest is itself
                 "to_test_normals": grid[normal].median().item(),
+                "to_test_defects": grid[defect].median().item(),
             }
         )
     return found

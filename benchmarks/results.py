@@ -10,9 +10,9 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from string import Template
 from typing import Any
 
@@ -105,7 +105,7 @@ def summary(groups: dict[tuple, list[Run]]) -> str:
             epochs = sorted({f"{run[which]['epoch']:g}" for run in runs}, key=float)
             cells = [short(name), HYPOTHESES[hypothesis], f"{rate:g}", f"{which} ({', '.join(epochs)})", f"{len(runs)}"]
             cells += [peers.percent([run[which][key] for run in runs]) for key in peers.FIGURES]
-            rows.append([*cells, f"{mean(run['seconds'] for run in runs) / 60:.0f}"])
+            rows.append([*cells, f"{min(run['seconds'] for run in runs) / 60:.0f}"])
     return peers.markdown(
         ["class", "hypothesis", "lr", "epoch", "seeds", *peers.FIGURES.values(), "minutes"], rows, texts=4
     )
@@ -165,12 +165,21 @@ def neighbours(measured: Sequence[dict[str, Any]]) -> str:
         for backbone, samples in each["backbone"].items():
             for found in samples:
                 cells = [each["settings"]["class"], backbone, f"{found['known']}"]
-                cells += [f"{100 * found[key]:.1f}" for key in AUROCS]
-                cells += [f"{found[key]:.2f}" for key in ("row_length", "between_training", "to_test_normals")]
-                rows.append(cells)
-    head = ["class", "backbone", "training rows", "image AUROC", "pixel AUROC"]
-    head += ["length of a row", "training row to its nearest"]
-    return peers.markdown([*head, "row of a test normal to its nearest"], rows, texts=2)
+                cells += [f"{100 * found[key]:.1f}" for key in (*AUROCS, "pixel_pro")]
+                distances = ("row_length", "between_training", "to_test_normals", "to_test_defects")
+                rows.append(cells + [f"{found[key]:.2f}" for key in distances])
+    head = ["class", "backbone", "training rows", "image AUROC", "pixel AUROC", "PRO", "length of a row"]
+    head += [f"{what} to its nearest" for what in ("training row", "row of a test normal", "row of a defect")]
+    return peers.markdown(head, rows, texts=2)
+
+
+def steps(runs: Sequence[Run]) -> str:
+    """Say how far pixel AUROC moves from epoch to epoch."""
+    curves = [run["curves"]["p-auroc"][1] for run in runs]
+    moves = [[100 * abs(after - before) for before, after in pairwise(curve)] for curve in curves]
+    largest = [max(each) for each in moves]
+    usual = median(move for each in moves for move in each)
+    return f"{usual:.1f} points (median; the largest step of a run is {min(largest):.0f} to {max(largest):.0f})"
 
 
 def choices(runs: Sequence[Run]) -> str:
@@ -230,11 +239,14 @@ def windows(curves: dict[str, list[list[float]]]) -> str:
     return peers.markdown(head, rows, texts=1)
 
 
-def measured_curves(measured: Sequence[Run], classname: str) -> dict[str, list[list[float]]]:
-    """Return the curves of the first run of ours among the peers' measurements of a class."""
+def beside_peers(measured: Sequence[Run], classname: str) -> tuple[tuple, Run]:
+    """Return the first run of ours among the peers' measurements of a class: its key as in `grouped`, its curves."""
     run = next(run for run in measured if run["program"] == "ours" and run["settings"]["class"] == classname)
-    epochs = [each["epoch"] - 1 for each in run["evaluations"]]
-    return {tag: [epochs, [each[key] for each in run["evaluations"]]] for tag, key in zip(CURVES, AUROCS, strict=True)}
+    settings, epochs = run["settings"], [each["epoch"] - 1 for each in run["evaluations"]]
+    figures = zip(CURVES, AUROCS, strict=True)
+    curves = {tag: [epochs, [each[key] for each in run["evaluations"]]] for tag, key in figures}
+    key = (f"mvtec_{classname}", settings["size"], 2 + settings["svd"], settings["epochs"], settings["lr"])
+    return key, {"curves": curves}
 
 
 def short(name: str) -> str:
@@ -274,12 +286,14 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
     most = max(key[3] for key in groups)
     usual = {key: group for key, group in groups.items() if key[1] == sizes[-1] and key[3] != most}
     quick = {key: group for key, group in groups.items() if key[1] == sizes[0] and key[3] != most}
-    ((long_run,),) = (group for key, group in groups.items() if key[3] == most)
+    long_runs = [run for key, group in groups.items() if key[3] == most for run in group]
+    if len(long_runs) != 1:
+        raise ValueError(f"{len(long_runs)} runs have {most} epochs, the most: the page shows one long run.")
     values = {
         "summary": summary(usual),
         "seeds": by_seed(usual),
-        "windows": windows(long_run["curves"]),
-        "windows_screw": windows(measured_curves(measured, "screw")),
+        "windows": windows(long_runs[0]["curves"]),
+        "windows_screw": windows(beside_peers(measured, "screw")[1]["curves"]),
         "release": beside_release(next(iter(quick.values()))),
         "release_seeds": by_seed(quick),
         "choices": choices([run for run in runs if run["settings"]["eval_epochs"] > 1]),
@@ -288,13 +302,15 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
         "equal_time": peers.equal_time(measured),
         "neighbours": neighbours([load(path) for path in sorted((DATA / "neighbours").glob("*.json"))]),
         "machine": machine(runs),
+        "peers_machine": peers.machine(measured),
+        "steps": steps(next(iter(quick.values()))),
     }
     return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
 
 
 def by_epoch(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that were evaluated after every epoch."""
-    return [run for run in runs if run["settings"]["eval_epochs"] == 1]
+    """Return the runs that were evaluated after every epoch, and kept the best as released."""
+    return [run for run in runs if (run["settings"]["eval_epochs"], run["settings"]["select"]) == (1, "best")]
 
 
 def machine(runs: Sequence[Run]) -> str:
@@ -340,6 +356,8 @@ def page_command() -> None:
     """Write docs/results.md and its plots."""
     runs = load(DATA / "runs.json")
     groups = grouped(by_epoch(runs))
+    key, run = beside_peers(peer_runs(), "screw")
+    groups[key] = [run]
     for plot in dict.fromkeys((name, size, epochs) for name, size, _, epochs, _ in groups):
         chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == plot}
         name, size, epochs = plot

@@ -22,7 +22,7 @@ MEASURED = {
         {"epoch": 2, "train_s": 18.0, "train_cpu_s": 8.0, **FIGURES, "image_auroc": 0.7},
         {"epoch": 3, "train_s": 27.0, "train_cpu_s": 12.0, **FIGURES, "image_auroc": 0.8},
     ],
-    "speed": {"1": {"images_per_s": 20.0}, "8": {"images_per_s": 40.0}},
+    "speed": {"1": {"cpu_s_per_image": 0.05}, "8": {"cpu_s_per_image": 0.025}},
     "memory_gb": {"start": 0.5, "train": 1.5, "predict": 1.0},
     "machine": {"processor": "P", "threads": 1},
     "versions": {"torch": "2.10"},
@@ -38,6 +38,7 @@ def test_best_last_and_equal_time_are_rows():
     assert cells(rows, "epoch") == ["best (1)", "last (3)", "10 s (2)"]  # within 3 s there is no evaluation
     assert cells(rows, "image AUROC") == ["90.0", "80.0", "70.0"]
     assert cells(rows, "CPU s") == ["4", "12", "8"]
+    assert (cells(rows, "batch 1")[0], cells(rows, "images per CPU s, batch 8")[0]) == ("20.0", "40.0")
 
 
 def test_seeds_are_averaged_and_settings_are_not():
@@ -66,6 +67,13 @@ def test_programs_meet_at_the_times_that_they_took():
         "| nut | 64 | 8 | 60.0 / 50.0 | 70.0 / 50.0 |",
         "| nut | 64 | 12 | 60.0 / 50.0 | 80.0 / 50.0 |",
     ]
+
+
+def test_programs_of_several_settings_do_not_meet():
+    other = copy.deepcopy(MEASURED)
+    other["settings"]["lr"] = 0.1
+    with pytest.raises(ValueError, match="theirs has several settings on nut"):
+        table.equal_time([MEASURED, other])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"evaluations": []}', ""])

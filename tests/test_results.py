@@ -45,6 +45,13 @@ def test_means_of_as_many_seeds_are_held_against_the_bands():
     assert results.share_of_alike(ours, [[0.65] * 3, [0.7] * 3]) == 0.0
 
 
+def test_steps_are_those_between_epochs():
+    runs = [a_run(epochs=3), a_run(epochs=3)]
+    for run, curve in zip(runs, ([0.5, 0.52, 0.5], [0.5, 0.54, 0.44]), strict=True):
+        run["curves"] = {"p-auroc": [[0, 1, 2], curve]}
+    assert results.steps(runs) == "3.0 points (median; the largest step of a run is 2 to 10)"
+
+
 def test_rules_are_compared():
     best, synthetic = a_run(epochs=2), a_run(epochs=2)
     best["settings"]["select"], synthetic["settings"]["select"] = "best", "synthetic"

@@ -29,7 +29,7 @@ measure() { # PROGRAM CLASS SEED
     case $1 in
         ours) PYTHONPATH="$here/../.." "$PYTHON" -m benchmarks.peers.ours "${common[@]}" "${glass[@]}" --epochs "$OURS_EPOCHS" ;;
         glass) bash "$here/run.sh" --model glass "${common[@]}" "${glass[@]}" --epochs "$GLASS_EPOCHS" ;;
-        *) MALLOC_MMAP_THRESHOLD_=65536 bash "$here/run.sh" --model "$1" "${common[@]}" ;;  # see README.md
+        *) bash "$here/run.sh" --model "$1" "${common[@]}" ;;
     esac
 }
 

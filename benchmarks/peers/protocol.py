@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -224,6 +225,7 @@ class Run:
             "program": self.program,
             "settings": self.settings,
             "seed": self.seed,
+            "date": datetime.now(UTC).date().isoformat(),
             "images": {"train": len(self.pictures.train), "test": len(self.pictures.test)},
             "evaluations": self.evaluations,
             "speed": self.speed,

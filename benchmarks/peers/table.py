@@ -23,7 +23,7 @@ FIGURES = {
     "pixel_pro": "PRO",
     "pixel_aupro": "AUPRO",
 }
-SPEEDS = {"8": "images/s, batch 8", "1": "images/s, batch 1"}
+SPEEDS = {"8": "images per CPU s, batch 8", "1": "batch 1"}
 MEMORY = {"train": "GB, training", "predict": "GB, prediction"}
 HEAD = ["class", "pixels", "program", "epoch", "seeds", *FIGURES.values(), "training s", "CPU s"]
 HEAD += [*SPEEDS.values(), *MEMORY.values()]
@@ -85,11 +85,18 @@ def rows(runs: Sequence[dict[str, Any]], at: Sequence[float] = ()) -> list[list[
 def equal_time(runs: Sequence[dict[str, Any]]) -> str:
     """Return a table of image / pixel AUROC (%) that programs have reached within the same CPU seconds of training.
 
-    Its rows are the times that programs took; of several seeds, and of several settings of a program, the first.
+    Its rows are the times that programs took; of several seeds it shows the first.
+
+    Raises:
+        ValueError: a program was measured with several settings.
     """
     classes: dict[tuple[str, int], dict[str, list[Evaluation]]] = {}
+    settings: dict[tuple, dict[str, Any]] = {}
     for run in runs:
-        classes.setdefault(_class([run]), {}).setdefault(run["program"], run["evaluations"])
+        key = _class([run]), run["program"]
+        if settings.setdefault(key, run["settings"]) != run["settings"]:
+            raise ValueError(f"{run['program']} has several settings on {key[0][0]}: give one of them.")
+        classes.setdefault(key[0], {}).setdefault(run["program"], run["evaluations"])
     programs = list(dict.fromkeys(name for found in classes.values() for name in found))
     table = []
     for (name, size), found in sorted(classes.items()):
@@ -118,6 +125,14 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * mean(values):.1f}{spread}"
 
 
+def machine(runs: Sequence[dict[str, Any]]) -> str:
+    """Say on what and with which versions measurements were made."""
+    machines = sorted({f"{run['machine']['processor']}, threads: {run['machine']['threads']}" for run in runs})
+    versions = {f"{name} {version}" for run in runs for name, version in run["versions"].items()}
+    dates = sorted({run["date"] for run in runs if "date" in run})
+    return f"{'; '.join(machines)}. Dates: {', '.join(dates) or '-'}. Versions: {', '.join(sorted(versions))}."
+
+
 def _row(group: list[dict[str, Any]], name: str, choose: Choose) -> list[str]:
     """Return a row of runs that differ in the seed; [] where one of them has no such evaluation."""
     chosen = [choose(run["evaluations"]) for run in group]
@@ -129,7 +144,7 @@ def _row(group: list[dict[str, Any]], name: str, choose: Choose) -> list[str]:
     cells = [settings["class"], f"{settings['size']}", program, epoch, f"{len(group)}"]
     cells += [percent([each[key] for each in chosen]) for key in FIGURES]
     cells += [_mean([each[key] for each in chosen], "{:.0f}") for key in ("train_s", "train_cpu_s")]
-    cells += [_mean([run["speed"][key]["images_per_s"] for run in group], "{:.1f}") for key in SPEEDS]
+    cells += [_mean([1 / run["speed"][key]["cpu_s_per_image"] for run in group], "{:.1f}") for key in SPEEDS]
     return cells + [_mean([run["memory_gb"][key] for run in group], "{:.2f}") for key in MEMORY]
 
 
@@ -157,10 +172,7 @@ def main(files: tuple[Path, ...], at: tuple[float, ...]) -> None:
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    print(to_markdown(rows(runs, at)))
-    machines = sorted({f"{run['machine']['processor']}, threads: {run['machine']['threads']}" for run in runs})
-    versions = {f"{name} {version}" for run in runs for name, version in run["versions"].items()}
-    print(f"\n{'; '.join(machines)}. {', '.join(sorted(versions))}.")
+    print(f"{to_markdown(rows(runs, at))}\n\n{machine(runs)}")
 
 
 if __name__ == "__main__":

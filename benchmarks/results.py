@@ -31,6 +31,7 @@ HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
 COLOURS = ("#2a6fb0", "#c2571a", "#3f8f5f", "#8a5fb0")
 AUROCS = ("image_auroc", "pixel_auroc")  # the same in figures
+SHOWN = (*AUROCS, "pixel_pro")  # where there is no room for all figures
 WINDOW = 5  # evaluations that a mean is over
 RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of seeds 0, 1, 2; best is epoch 4 of 4 and 9
     "best of epochs 4 and 9": ((0.723, 0.672, 0.632), (0.715, 0.712, 0.718)),
@@ -119,7 +120,7 @@ def by_seed(groups: dict[tuple, list[Run]]) -> str:
             cells = [short(name), HYPOTHESES[hypothesis], f"{rate:g}", f"{run['settings']['seed']}"]
             for which in ("best", "last"):
                 cells += [f"{run[which]['epoch']:g}"]
-                cells += [f"{100 * run[which][key]:.1f}" for key in ("image_auroc", "pixel_auroc", "pixel_pro")]
+                cells += [f"{100 * run[which][key]:.1f}" for key in SHOWN]
             rows.append(cells)
     head = ["class", "hypothesis", "lr", "seed"]
     head += [f"{which}: {key}" for which in ("best", "last") for key in ("epoch", "image AUROC", "pixel AUROC", "PRO")]
@@ -165,7 +166,7 @@ def neighbours(measured: Sequence[dict[str, Any]]) -> str:
         for backbone, samples in each["backbone"].items():
             for found in samples:
                 cells = [each["settings"]["class"], backbone, f"{found['known']}"]
-                cells += [f"{100 * found[key]:.1f}" for key in (*AUROCS, "pixel_pro")]
+                cells += [f"{100 * found[key]:.1f}" for key in SHOWN]
                 distances = ("row_length", "between_training", "to_test_normals", "to_test_defects")
                 rows.append(cells + [f"{found[key]:.2f}" for key in distances])
     head = ["class", "backbone", "training rows", "image AUROC", "pixel AUROC", "PRO", "length of a row"]
@@ -197,7 +198,7 @@ def choices(runs: Sequence[Run]) -> str:
     for rule, found in picked.items():
         epochs = ", ".join(f"{figures['epoch']:g}" for _, figures in found)
         seen = ["-" if rule == "last" else _seen([run for run, _ in found], tag) for tag in CURVES]
-        columns = [[figures[key] for _, figures in found] for key in ("image_auroc", "pixel_auroc", "pixel_pro")]
+        columns = [[figures[key] for _, figures in found] for key in SHOWN]
         rows.append([f"`{rule}`", epochs, f"{len(found)}", *map(peers.percent, columns), *seen])
     head = ["`--select`", "epochs", "seeds", "image AUROC", "pixel AUROC", "PRO"]
     return peers.markdown([*head, "chosen by image AUROC", "and pixel AUROC"], rows, texts=2)
@@ -354,15 +355,20 @@ def collect_command(folders: tuple[Path, ...]) -> None:
 @main.command("page")
 def page_command() -> None:
     """Write docs/results.md and its plots."""
-    runs = load(DATA / "runs.json")
+    runs, measured = load(DATA / "runs.json"), peer_runs()
+    try:
+        text = page(runs, measured)
+    except ValueError as error:
+        print(f"Cannot be shown: {error}", file=sys.stderr)
+        sys.exit(2)
     groups = grouped(by_epoch(runs))
-    key, run = beside_peers(peer_runs(), "screw")
+    key, run = beside_peers(measured, "screw")
     groups[key] = [run]
     for plot in dict.fromkeys((name, size, epochs) for name, size, _, epochs, _ in groups):
         chosen = {key: group for key, group in groups.items() if (key[0], key[1], key[3]) == plot}
         name, size, epochs = plot
         plot_epochs(name, chosen, FIGURES / f"results_{short(name)}_{size}_{epochs}.svg")
-    PAGE.write_text(page(runs, peer_runs()), encoding="utf-8")
+    PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
 

@@ -19,14 +19,13 @@ from safetensors.torch import load_file
 from timm.layers import SplitAttn
 from torch import nn
 
-import download
-from checkpoint import load_tensors
+from artifacts.checkpoint import load_tensors
+from system import download
 
 IMAGENET, RANDOM = "imagenet", "random"
 DEFAULT = "wideresnet50"
 HUB = "https://huggingface.co"  # of timm's weights; HF_ENDPOINT names a mirror
 OTHERWISE = ", or give --backbone_weights FILE"
-
 
 Options = dict[str, float | int | tuple[int, int]]
 

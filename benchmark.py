@@ -7,235 +7,17 @@ counts GB in their place.
 """
 
 import json
-import math
-import platform
 import tempfile
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 
 import click
-import psutil
 import torch
 
 import backbones
-import shards
-import workbench
-from workbench import CASES, Case, Sizes, Workbench
-
-ROWS = ["embed", "ascent", "step", "evaluate", "sample", "perlin", "auroc_ap", "pro", "predict", "epoch", "memory"]
-MIN_ROUNDS, MAX_ROUNDS = 3, 9
-TRAIN_IMAGES, TEST_IMAGES = 242, 115  # of a class of MVTec AD in the mean
-JOB_EPOCHS = 15 * 640  # all of MVTec AD
-MEMORY_LIMIT = 2.0  # GB
-MAX_WORKERS = 16  # the release's --num_workers
-PREDICT_BATCHES = {"cuda": (1, 8, 64), "cpu": (1, 8)}
-PROC_STATUS = Path("/proc/self/status")
-
-TOLERANCES = {
-    "embed": 1e-5,  # of the largest value; sums in another order
-    "center": 1e-5,  # likewise
-    "ascent": 0.02,  # of the way, median row: rounding flips leaky ReLUs near 0, and that turns a row's direction
-    "step": 5e-3,  # of the adaptor's gradient by norm (weights shaken by 1e-6 move it by 1e-3); of the loss, 1 % of it
-    "evaluate": 1e-4,  # of an AUROC: pixels with nearly equal scores change places
-    "sample": 1e-3,  # share of values that differ: rounding decides single pixels at the masks' threshold
-    "perlin": 1e-3,  # likewise
-    "auroc_ap": 1e-9,  # rounding of long sums
-    "pro": 1e-9,  # likewise
-    "predict": 1e-4,  # of scores in (0, 1): rounding through the whole backbone
-    "memory": 1e-5,  # as for evaluate, with maps that differ by rounding alone
-}
-
-
-@dataclass
-class Row:
-    """What is reported of a row; seconds, or GB for `memory`. The CPU seconds count all threads."""
-
-    name: str
-    plain_s: float
-    ours_s: float
-    difference: float
-    agree: bool
-    plain_cpu: float = math.nan
-    ours_cpu: float = math.nan
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        """How many times the plain way costs ours."""
-        return self.plain_s / self.ours_s
-
-    def to_json(self) -> dict[str, str | float | bool]:
-        """Return the row of the JSON file."""
-        return {key: getattr(self, key) for key in ("name", "plain_s", "ours_s", "ratio", "difference", "agree")}
-
-
-class Benchmark:
-    """Rows by name, each measured once."""
-
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
-        self.rows: dict[str, Row] = {}
-
-    def row(self, name: str) -> Row:
-        """Measure a row, or return what was measured before."""
-        if name not in self.rows:
-            special = {"epoch": self._epoch, "memory": self._memory, "predict": self._predict}
-            self.rows[name] = special[name]() if name in special else self._measure(name, CASES[name](self.bench))
-        return self.rows[name]
-
-    def _measure(self, name: str, case: Case) -> Row:
-        """Run both ways once to compare the answers and warm up, then several times in turn."""
-        device, notes = self.bench.device, []
-        plainly, plain_peak = _peak(case.plain, device)
-        ours, our_peak = _peak(case.ours, device)
-        if device.type == "cuda":
-            notes.append(f"peak device memory {plain_peak:.2f} GB plain, {our_peak:.2f} GB ours")
-        difference = float(case.difference(plainly, ours))
-        del plainly, ours
-        walls, cpus = in_turn(case, self.bench.sizes.patience, device)
-        (plain_s, ours_s), (plain_cpu, ours_cpu) = (
-            [median(each) / case.units for each in two] for two in (walls, cpus)
-        )
-        return Row(name, plain_s, ours_s, difference, difference <= TOLERANCES[name], plain_cpu, ours_cpu, notes)
-
-    def _predict(self) -> Row:
-        row = self._measure("predict", CASES["predict"](self.bench))
-        for batch_size in PREDICT_BATCHES[self.bench.device.type]:
-            other = self._measure("predict", workbench.predict_case(self.bench, batch_size))
-            ways = (("plain", other.plain_s), ("ours", other.ours_s))
-            speeds = [f"{name} {1000 * seconds:.3g} ms, {batch_size / seconds:.3g} images/s" for name, seconds in ways]
-            row.notes.append(f"batch of {batch_size}: {'; '.join(speeds)}")
-        return row
-
-    def _epoch(self) -> Row:
-        """Compose an epoch of measured stages, one after the other."""
-        batches = math.ceil(TRAIN_IMAGES / self.bench.sizes.batch_size)
-        workers = min(shards.usable_cores(), MAX_WORKERS)
-        parts = {name: self.row(name) for name in ("center", "sample", "step", "evaluate")}
-        center, sample, step, evaluate = parts.values()
-        # The pass for the center makes whole training samples and throws their defects away; ours needs no pass.
-        plainly = {
-            "center": center.plain_s * batches + sample.plain_s * TRAIN_IMAGES / workers,
-            "samples": sample.plain_s * TRAIN_IMAGES / workers,
-            "steps": step.plain_s * batches,
-            "evaluation": evaluate.plain_s * TEST_IMAGES,
-        }
-        ours = {
-            "center": center.ours_s,
-            "samples": sample.ours_s * TRAIN_IMAGES / workers,
-            "steps": step.ours_s * batches,
-            "evaluation": evaluate.ours_s * TEST_IMAGES,
-        }
-        totals = sum(plainly.values()), sum(ours.values())
-        hours = [total * JOB_EPOCHS / 3600 for total in totals]
-        notes = [
-            f"composed: {TRAIN_IMAGES} training and {TEST_IMAGES} test images, {batches} steps, {workers} workers",
-            f"plain: {_shares(plainly)}",
-            f"ours: {_shares(ours)}",
-            f"all of MVTec AD, 15 x 640 such epochs: {hours[0]:.1f} h plain, {hours[1]:.1f} h ours",
-        ]
-        agree = all(part.agree for part in parts.values())
-        return Row("epoch", *totals, max(part.difference for part in parts.values()), agree, notes=notes)
-
-    def _memory(self) -> Row:
-        """Evaluate generated images in processes of their own; the plain way on a few, extrapolated linearly."""
-        sizes, folder = self.bench.sizes, self.bench.folder / "memory"
-        folder.mkdir()
-        few, many = sizes.memory_plain, sizes.memory_images
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            plainly = pool.submit(probe, workbench.evaluate_generated_plainly, [few], sizes.imagesize, folder).result()
-            counts = sorted({few, many // 10, many})
-            ours = pool.submit(probe, workbench.evaluate_generated, counts, sizes.imagesize, folder).result()
-        answers = plainly.answers[few], ours.answers[few]
-        difference = max(abs(answers[0][key] - answers[1][key]) for key in answers[0])
-        agree = difference <= TOLERANCES["memory"] and ours.growth < MEMORY_LIMIT
-        seconds = ", ".join(f"{each:.1f} s for {count} images" for count, each in ours.seconds.items())
-        notes = [f"GB above the start for {many} images; the plain way's from {few}", f"ours took {seconds}"]
-        return Row("memory", plainly.growth * many / few, ours.growth, difference, agree, notes=notes)
-
-
-@dataclass
-class Probe:
-    """What a process that evaluates reports: by number of images answers and seconds, and the peak's growth in GB."""
-
-    answers: dict[int, dict[str, float]]
-    seconds: dict[int, float]
-    growth: float
-
-
-def probe(evaluate: Callable[[int, int, Path], dict[str, float]], counts: list[int], side: int, folder: Path) -> Probe:
-    """Evaluate generated images of a side; to be run in a fresh process, whose peak is its own."""
-    answers, seconds = {}, {}
-    start = psutil.Process().memory_info().rss
-    for count in counts:
-        began = time.perf_counter()
-        answers[count] = evaluate(count, side, folder)
-        seconds[count] = time.perf_counter() - began
-    peak = next(line.split()[1] for line in PROC_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return Probe(answers, seconds, (int(peak) * 1024 - start) / 1e9)
-
-
-def in_turn(case: Case, patience: float, device: torch.device) -> tuple[list[list[float]], list[list[float]]]:
-    """Time both ways in turn: wall and CPU seconds, each [plain, ours], one value a round."""
-    walls: list[list[float]] = [[], []]
-    cpus: list[list[float]] = [[], []]
-    end = time.perf_counter() + patience
-    while len(walls[0]) < MIN_ROUNDS or (len(walls[0]) < MAX_ROUNDS and time.perf_counter() < end):
-        for k, way in enumerate((case.plain, case.ours)):
-            _wait(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            way()
-            _wait(device)
-            walls[k].append(time.perf_counter() - wall)
-            cpus[k].append(time.process_time() - cpu)
-    return walls, cpus
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak(way: Callable[[], object], device: torch.device) -> tuple[object, float]:
-    """Return an answer and the peak of device memory in GB on the way; 0 on the CPU."""
-    if device.type != "cuda":
-        return way(), 0.0
-    torch.cuda.reset_peak_memory_stats(device)
-    return way(), torch.cuda.max_memory_allocated(device) / 1e9
-
-
-def _shares(stages: dict[str, float]) -> str:
-    total = sum(stages.values())
-    return ", ".join(f"{name} {seconds:.3g} s ({seconds / total:.0%})" for name, seconds in stages.items())
-
-
-def machine(sizes: Sizes, device: torch.device) -> str:
-    """Describe what was measured on, in one line."""
-    cpu_file = Path("/proc/cpuinfo")
-    lines = cpu_file.read_text().splitlines() if cpu_file.is_file() else []
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    on = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    what = f"{sizes.backbone}, {sizes.imagesize} px, batch {sizes.batch_size}"
-    return f"{cpu}, {torch.get_num_threads()} threads; torch {torch.__version__}; device {on}; {what}, random weights"
-
-
-def table(rows: list[Row]) -> str:
-    """Lay the rows out as a Markdown table, their notes below."""
-    lines = [
-        "| row | plain | ours | ratio | CPU plain | CPU ours | difference | agree |",
-        "|---|" + "---:|" * 6 + "---|",
-    ]
-    for row in rows:
-        values = [f"{each:.4g}" for each in (row.plain_s, row.ours_s)] + [f"{row.ratio:.2f}"]
-        values += ["-" if math.isnan(each) else f"{each:.4g}" for each in (row.plain_cpu, row.ours_cpu)]
-        lines.append(f"| {row.name} | {' | '.join(values)} | {row.difference:.1e} | {'yes' if row.agree else 'NO'} |")
-    return "\n".join(lines + [f"{row.name}: {note}" for row in rows for note in row.notes])
+from benchmarks import cases
+from benchmarks.cases import Sizes, Workbench
+from benchmarks.timing import PROC_STATUS, ROWS, Benchmark, machine, table
 
 
 @click.command(context_settings={"show_default": True})
@@ -268,7 +50,7 @@ def main(
     sizes = Sizes(*chosen, batch_size or (4 if quick else 8), **(small if quick else {}))
     if sizes.backbone not in backbones.BACKBONES or "layer3" not in backbones.natural_layers(sizes.backbone):
         raise click.UsageError(f"--backbone {sizes.backbone} is no network with layer2 and layer3, such as resnet18.")
-    with tempfile.TemporaryDirectory() as folder, workbench.one_thread() if quick else nullcontext():
+    with tempfile.TemporaryDirectory() as folder, cases.one_thread() if quick else nullcontext():
         click.echo(machine(sizes, torch.device(device)))
         benchmark = Benchmark(Workbench(sizes, torch.device(device), Path(folder)))
         rows = []

@@ -26,24 +26,25 @@ import numpy as np
 import torch
 from torch import nn
 
-import checkpoint
 import common
-import files
-import images
 import metrics
-import padding
 import utils
-from ascent import start_ascent, truncate
-from bank import FeatureBank
-from checkpoint import RunState, Saver
-from folded import ScoringHead
-from interrupts import Interrupts
+from artifacts import checkpoint, hypothesis_table
+from artifacts.run_state import RunState, Saver
+from images import drawing
 from loss import cross_entropy, focal_terms
 from model import Discriminator, Projection
-from progress import Progress
-from selection import AUROCS, BEST, Selection
+from system import files
+from system.signals import Interrupts
+from training import padding
+from training.ascent import start_ascent, truncate
+from training.feature_cache import FeatureBank
+from training.progress import Progress
+from training.scoring_head import ScoringHead
+from training.selection import AUROCS, BEST, Selection
 
 LOGGER = logging.getLogger(__name__)
+
 
 PROJECT_EVERY = 5  # ascent steps
 MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
@@ -457,7 +458,7 @@ class GLASS(nn.Module):
             return self.hypersphere
         if distribution in (2, 3):
             return distribution == 3
-        flag = None if distribution == 1 else utils.table_flag(name, "Distribution", self.judge_path)
+        flag = None if distribution == 1 else hypothesis_table.table_flag(name, "Distribution", self.judge_path)
         if flag is None:
             flag = self.judge(train_loader, name)
         return bool(flag) != (distribution == 4)
@@ -465,10 +466,12 @@ class GLASS(nn.Module):
     def judge(self, train_loader: Iterable[dict], name: str) -> int:
         """Judge a class by its mean image (paper App. B) and keep the judgement: 1 hypersphere, 0 manifold."""
         _set_epoch(train_loader, JUDGE_EPOCH, "center")
-        mean = padding.mean_image(train_loader) * images.IMAGENET_STD + images.IMAGENET_MEAN  # RGB in [0, 1], [3, H, W]
+        mean = (
+            padding.mean_image(train_loader) * drawing.IMAGENET_STD + drawing.IMAGENET_MEAN
+        )  # RGB in [0, 1], [3, H, W]
         bgr = (mean.clip(0, 1) * 255).astype(np.uint8)[::-1].transpose(1, 2, 0).copy()  # as released: truncated
         flag = utils.distribution_judge(bgr, name, self.judge_path)
-        utils.record_judgement(name, flag, self.judge_path)
+        hypothesis_table.record_judgement(name, flag, self.judge_path)
         LOGGER.info("%s: judged from its training images: %s.", name, "hypersphere" if flag else "manifold")
         return flag
 
@@ -549,7 +552,7 @@ class GLASS(nn.Module):
             if pictures is not None:
                 for strip in _strips(batch, maps, masks):
                     count += 1
-                    checkpoint.atomic_write(pictures / f"{count:03d}.png", images.encode_png(strip))
+                    files.atomic_write(pictures / f"{count:03d}.png", drawing.encode_png(strip))
         if record is not None:
             record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
             record.curves |= {f"pixel_{key}": curve for key, curve in pixel_metrics.curves().items()}
@@ -661,7 +664,7 @@ def _strips(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[np.nda
         rows, columns = padding.bounds(batch["valid"][k].numpy()) if "valid" in batch else whole
         known = batch["mask_known"][k] if "mask_known" in batch else True
         mask = masks[k, 0, rows, columns] if known else np.full_like(maps[k, rows, columns], 0.5)
-        yield images.side_by_side(images.denormalise(image)[rows, columns], mask, maps[k, rows, columns])
+        yield drawing.side_by_side(drawing.denormalise(image)[rows, columns], mask, maps[k, rows, columns])
 
 
 def _steps(loader: Iterable[dict], limit: int) -> int:

@@ -14,26 +14,27 @@ from typing import Any
 import click
 import torch
 
-import images
-import launch
-import runs
-import shards
-from bank import PLACES
 from datasets.base import GOOD
-from interrupts import Interrupts
-from progress import NO_BARS
-from selection import BEST, RULES, Selection
-from shards import Place
+from images import geometry
+from jobs.job import Job
+from system import launch, logs, processes
+from system.processes import Place
+from system.signals import Interrupts
+from training.feature_cache import PLACES
+from training.progress import NO_BARS
+from training.selection import BEST, RULES, Selection
 from utils import PRECISIONS, set_deterministic, set_torch_device
 
 LOGGER = logging.getLogger(__name__)
+
+
 IGNORED = "Accepted for old command lines; has no effect."
 OWN = "folder"  # NAME of one's own pictures
 NO_TEXTURES = "none"  # for AUG_PATH
 DEFAULTS = {  # option -> its default for benchmark data, and for one's own pictures
     "fg": (1, 0),
     "calibration": (0.0, 0.1),
-    "resize_mode": (images.CROP, images.LETTERBOX),
+    "resize_mode": (geometry.CROP, geometry.LETTERBOX),
 }
 RESIZE = 288  # where there is a crop
 
@@ -171,9 +172,9 @@ def _job(
     group: dict[str, Any],
     devices: list[int],
     place: Place,
-) -> runs.Job:
+) -> Job:
     """Return the job of a command line's three parts; raises as runs.Job does."""
-    return runs.Job(
+    return Job(
         group["results_path"],
         group["models_path"] or group["results_path"],
         devices,
@@ -195,9 +196,9 @@ def take_place(results_path: Path, shard: str | None, gpu: tuple[int, ...]) -> t
         ValueError: wrong options or variables, or a device that does not exist.
         SystemExit: the processes have ended.
     """
-    place = shards.read_place(os.environ, shard)
-    devices = shards.choose_devices(gpu, place, torch.cuda.device_count())
-    runs.log_to(results_path, place)
+    place = processes.read_place(os.environ, shard)
+    devices = processes.choose_devices(gpu, place, torch.cuda.device_count())
+    logs.log_to(results_path, place)
     launch.end_with_launcher()
     if len(devices) > 1:
         for device in devices:
@@ -314,7 +315,7 @@ def net(**options: Any) -> tuple[str, dict[str, Any]]:
 )
 @click.option(
     "--resize_mode",
-    type=click.Choice(images.MODES),
+    type=click.Choice(geometry.MODES),
     show_default="crop; letterbox for folder",
     help="crop: cut the centre out of the resized picture; stretch: to the size, aspect not kept; letterbox: aspect "
     "kept, padded.",
@@ -407,14 +408,14 @@ def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
     for option, (benchmark, own) in DEFAULTS.items():
         if options[option] is None:
             options[option] = own if options["name"] == OWN else benchmark
-    if options["resize"] is None and options["resize_mode"] == images.CROP:
+    if options["resize"] is None and options["resize_mode"] == geometry.CROP:
         options["resize"] = RESIZE
     if options["name"] == "visa" and options["normal_dir"] != (GOOD,):
         raise click.UsageError("--normal_dir has no effect on visa, whose list says which images are normal.")
     if str(options["aug_path"]) == NO_TEXTURES:
         options["aug_path"] = None
     try:
-        images.Geometry(options["resize"], images.pair(options["imagesize"]), options["resize_mode"])
+        geometry.Geometry(options["resize"], geometry.pair(options["imagesize"]), options["resize_mode"])
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     return "dataset", options

@@ -1,6 +1,6 @@
 """Command line: `python predict.py --model CLASS_FOLDER INPUT...`, pictures in, scores, verdicts and overlays out.
 
-`--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements-deploy.txt alone. In Python, a picture
+`--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements/deploy.txt alone. In Python, a picture
 is scored by `Predictor(model)(image)` (predictor.py).
 
 Exit status: 0 done, whatever the verdicts; 1 some pictures could not be read, and the others were done; 2 wrong input;
@@ -21,14 +21,15 @@ from threading import Event
 import click
 from filelock import FileLock, Timeout
 
-import scorefile
-from images import IMAGE_SUFFIXES, list_images
-from predictor import NG, Predictor
-from scorefile import ScoreFile
-from scoring import UNREADABLE, Output, Run, without_own
-from tiles import Tiling
+from images.reading import IMAGE_SUFFIXES, list_images
+from inference import score_file
+from inference.batch_run import UNREADABLE, Output, Run, without_own
+from inference.predictor import NG, Predictor
+from inference.score_file import ScoreFile
+from inference.tiles import Tiling
 
 LOGGER = logging.getLogger(__name__)
+
 
 __all__ = ["Predictor", "main"]
 
@@ -86,12 +87,12 @@ def main(
 def _work(output: Output, paths: list[Path], folder: Path | None, recursive: bool) -> Counter[str]:
     """Score what is given, or what arrives in a folder; return the counts."""
     output.folder.mkdir(parents=True, exist_ok=True)
-    path = output.folder / scorefile.FILE
+    path = output.folder / score_file.FILE
     try:
         with FileLock(output.folder / ".lock", timeout=0), ThreadPoolExecutor(THREADS) as pool:
             run = Run(output.predictor, output, pool)
             if folder is None:
-                with scorefile.new_score_file(path) as scores:
+                with score_file.new_score_file(path) as scores:
                     run.score(paths, scores)
             else:
                 run.watch(folder, recursive, ScoreFile(path), _stop_event())

@@ -6,34 +6,35 @@ visa-split writes VisA's list of images where it is missing; preview shows the s
 
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from tqdm import tqdm
 
-import audit
-import counts
-import fgmask as masks
-import preview
-import visa_split as visa
-from download import fetch, unpack
-from files import atomic_write
-from images import encode_png, list_images
-from layouts import ERROR, FOREGROUND, LAYOUTS, LEVELS, SPLIT_FILE, VISA, Finding, Tree, detect, read_trees
+import main
+from datasets.base import JUDGE_ONLY, DatasetSplit
+from images.contact_sheet import contact_sheet
+from images.drawing import encode_png
+from images.reading import list_images
+from jobs import assembly
+from jobs.held_out import CALIBRATION, hold_out
+from preparation import audit, foreground_masks, published_counts
+from preparation import visa_split as official_split
+from preparation.layouts import ERROR, FOREGROUND, LAYOUTS, LEVELS, SPLIT_FILE, VISA, Finding, detect, read_trees
+from preparation.preview import COLUMNS, SIDE, sample_cells
+from system.download import fetch, unpack
+from system.files import atomic_write
+from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
+
 
 DTD_URL = "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz"
 DTD_ARCHIVE = "dtd-r1.0.1.tar.gz"
 DTD_SHA256 = "e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205"
 DTD_BYTES = 2 * 2**30  # that its files may have; they have well under 1 GB
-LINE_SECONDS = 30
-SHEET_CELLS = 48  # images on a contact sheet; those to look at come first
+SHARED = ("seed", "results_path")  # options of main.py's group that a preview depends on
 WRONG_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 data_path = click.argument("data_path", type=click.Path(path_type=Path))
@@ -63,9 +64,6 @@ def prepare() -> None:
     """Check data and get them ready, before any training."""
 
 
-# --- check ----------------------------------------------------------------------------------------------------
-
-
 @prepare.command()
 @data_path
 @layout_option
@@ -87,13 +85,13 @@ def check(
     trees = read_trees(data_path, layout, subdatasets, normal_dir)
     textures = list_images(aug, recursive=True) if aug else []
     total = len(textures) + sum(len(tree.items) + len(audit.mask_paths(tree)) for tree in trees)
-    with _bar(total, "Check") as step:
+    with progress_bar(total, "Check") as step:
         reports = [audit.audit(tree, layout, step) for tree in trees]
         findings = audit.check_textures(aug, textures, step) if aug else []
     findings += [finding for tree in trees for finding in tree.findings]
-    findings += counts.check_published({tree.name: audit.counts(tree) for tree in trees}, layout)
+    findings += published_counts.check_published({tree.name: audit.counts(tree) for tree in trees}, layout)
     if layout == VISA:
-        findings += visa.check_list(data_path)
+        findings += official_split.check_list(data_path)
     click.echo(f"{data_path}, layout {layout}" + (f"; {len(textures)} textures in {aug}" if aug else "") + "\n")
     click.echo(_table(("class", "train", "test good", "test defect", "masks", "fg masks", "height x width", "modes"),
                       [report.row() for report in reports]))  # fmt: skip
@@ -125,10 +123,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-# --- fgmask ---------------------------------------------------------------------------------------------------
-
-
-@prepare.command(help=f"Make foreground masks of the training images into DATA_PATH/fg_mask/CLASS.\n\n{masks.METHOD}")
+@prepare.command(
+    help=f"Make foreground masks of the training images into DATA_PATH/fg_mask/CLASS.\n\n{foreground_masks.METHOD}"
+)
 @data_path
 @layout_option
 @click.option("--subdatasets", "-d", multiple=True, required=True, help="Class; may be given several times.")
@@ -138,40 +135,10 @@ def fgmask(
     data_path: Path, layout: str | None, subdatasets: tuple[str, ...], normal_dir: tuple[str, ...], overwrite: bool
 ) -> None:
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
-    LOGGER.info("%s", masks.METHOD)
+    LOGGER.info("%s", foreground_masks.METHOD)
     trees = read_trees(data_path, layout or detect(data_path), subdatasets, normal_dir)
     for tree in trees:
-        _make_masks(tree, data_path / FOREGROUND, overwrite)
-
-
-def _make_masks(tree: Tree, folder: Path, overwrite: bool) -> None:
-    """Make the masks of a class, write its contact sheet, and tell which need a look."""
-    jobs = masks.plan([item.image for item in tree.of("train")], folder / tree.name, tree.foreground_of, overwrite)
-    with _bar(len(jobs), tree.name) as step:
-        found = masks.make(jobs, step)
-    doubtful = [k for k, each in enumerate(found) if each.doubts]
-    shown = _choose(len(jobs), doubtful)
-    sheet = folder / f"{tree.name}_sheet.png"
-    atomic_write(sheet, encode_png(masks.sheet([jobs[k] for k in shown], [found[k] for k in shown])))
-    made, place = sum(job.make for job in jobs), folder / tree.name
-    LOGGER.info("%s: %d masks written to %s, %d were there and stay.", tree.name, made, place, len(jobs) - made)
-    low, middle, high = np.percentile([100 * each.share for each in found], (0, 50, 100))
-    LOGGER.info("The foreground covers %.1f %% of a picture (%.1f to %.1f %%).", middle, low, high)
-    for k in doubtful:
-        LOGGER.warning("Look at %s: %s.", jobs[k].mask, ", ".join(found[k].doubts))
-    if len(doubtful) > len(jobs) / 2:
-        LOGGER.warning("%s: most masks are doubtful; where no background is seen, train with --fg 0.", tree.name)
-    LOGGER.info("Contact sheet of %d of %d (those to look at first): %s", len(shown), len(jobs), sheet)
-
-
-def _choose(count: int, first: Sequence[int]) -> list[int]:
-    """Choose which of `count` images a sheet shows: these first, then others, evenly spread."""
-    rest = [k for k in range(count) if k not in set(first)]
-    room = min(len(rest), max(0, SHEET_CELLS - len(first)))
-    return [*first[:SHEET_CELLS], *(rest[round(k)] for k in np.linspace(0, len(rest) - 1, room))]
-
-
-# --- dtd ------------------------------------------------------------------------------------------------------
+        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite)
 
 
 @prepare.command()
@@ -192,9 +159,6 @@ def dtd(out: Path, url: str) -> None:
     LOGGER.info("AUG_PATH is %s", textures)
 
 
-# --- visa-split -----------------------------------------------------------------------------------------------
-
-
 @prepare.command("visa-split")
 @data_path
 def visa_split(data_path: Path) -> None:
@@ -207,40 +171,45 @@ def visa_split(data_path: Path) -> None:
     if path.is_file():
         LOGGER.info("%s is there and stays.", path)
         trees = read_trees(data_path, VISA)
-        findings = [each for tree in trees for each in tree.findings] + visa.check_list(data_path)
-        findings += counts.check_published({tree.name: audit.counts(tree) for tree in trees}, VISA)
+        findings = [each for tree in trees for each in tree.findings] + official_split.check_list(data_path)
+        findings += published_counts.check_published({tree.name: audit.counts(tree) for tree in trees}, VISA)
         for finding in findings:
             click.echo(_block(finding, 3))
         sys.exit(2 if any(each.level == ERROR for each in findings) else 0)
-    rows = visa.make_rows(data_path)
-    atomic_write(path, visa.to_csv(rows).encode())
+    rows = official_split.make_rows(data_path)
+    atomic_write(path, official_split.to_csv(rows).encode())
     LOGGER.info("%s lists %d images.", path, len(rows))
-    LOGGER.warning("%s", visa.NOT_OFFICIAL)
+    LOGGER.warning("%s", official_split.NOT_OFFICIAL)
 
 
-# --- preview --------------------------------------------------------------------------------------------------
+@prepare.command(
+    params=[*main.dataset.params, *(option for option in main.main.params if option.name in SHARED)],
+    context_settings={"show_default": True},
+)
+@click.option("-n", "count", default=8, type=click.IntRange(1), help="Images to show of each class.")
+@click.option(
+    "--out", default="preview.png", type=click.Path(path_type=Path, dir_okay=False), help="The sheet to write, a PNG."
+)
+def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any) -> None:
+    """Draw a sheet normal | mask | synthetic defect of what a run with these options sees first.
 
-prepare.add_command(preview.preview)
-
-
-@contextmanager
-def _bar(total: int, name: str) -> Iterator[Callable[[], object]]:
-    """Show progress while the block lasts, by a bar or, without a terminal, by a line now and then.
-
-    The block calls what it gets after each piece.
+    It takes the `dataset` part of a run's command line as it is; what has no bearing on a picture is ignored. The
+    mask is the one that the network learns, on a feature grid of 8 pixels, which most backbones have. Judgements of
+    earlier runs, which --fg 2 goes by, are read from --results_path.
     """
-    hidden, told, done = not sys.stderr.isatty(), time.monotonic(), 0
-    with tqdm(total=total, desc=name, unit="file", disable=hidden) as bar:
-
-        def step() -> None:
-            nonlocal told, done
-            done += 1
-            bar.update()
-            if hidden and time.monotonic() - told > LINE_SECONDS:
-                told = time.monotonic()
-                LOGGER.info("%s: %d of %d files", name, done, total)
-
-        yield step
+    _, data = main.dataset.callback(**options)
+    if data["distribution"] == JUDGE_ONLY:
+        raise ValueError(f"--distribution {JUDGE_ONLY} makes no synthetic defects: give the one to train with.")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out} must end in .png.")
+    cells = []
+    for classname in data["subdatasets"]:
+        train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / "judge")
+        if data["calibration"]:  # share of the images that training never sees
+            train_set, _ = hold_out(train_set, data["calibration"], seed, CALIBRATION)
+        cells += sample_cells(train_set, count, seed)
+    atomic_write(out, encode_png(contact_sheet(cells, min(COLUMNS, len(cells)), SIDE)))
+    LOGGER.info("%d samples (normal | mask | synthetic defect) are in %s", len(cells), out)
 
 
 if __name__ == "__main__":

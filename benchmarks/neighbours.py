@@ -19,9 +19,9 @@ from benchmarks.peers import protocol
 from benchmarks.peers.ours import BACKBONE, CPU, LAYERS
 from benchmarks.peers.protocol import Command, Pictures
 from common import RescaleSegmentor
-from files import atomic_write
 from glass import GLASS
 from metrics import PixelMetrics, compute_imagewise_retrieval_metrics
+from system.files import atomic_write
 
 SAMPLES = (9216, 36864)  # training rows to compare with
 PROBES = 3000  # training rows whose distance to another is taken

@@ -15,13 +15,13 @@ import click
 import numpy as np
 from scipy.stats import binomtest
 
-import card
-import evidence
-from card import Calibration
-from datasets.heldout import CALIBRATION, hold_out
-from datasets.mvtec import DatasetSplit, MVTecDataset
-from files import atomic_write
-from predictor import Predictor
+from artifacts import model_card, test_scores
+from artifacts.model_card import Calibration
+from datasets.base import DatasetSplit
+from datasets.mvtec import MVTecDataset
+from inference.predictor import Predictor
+from jobs.held_out import CALIBRATION, hold_out
+from system.files import atomic_write
 
 RATES = (0.05, 0.1)
 SPLITS = 200  # random ones, each into images to calibrate on and images to count
@@ -32,7 +32,7 @@ Scores = Sequence[float]
 
 def scores_of_trained(folder: Path, data: Path) -> list[float]:
     """Score the images that a class folder's weights were trained on."""
-    found = card.read(folder)
+    found = model_card.read(folder)
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     options = {"resize": run["resize"], "imagesize": run["imagesize"], "distribution": run["distribution"]}
     classname = found.name.partition("_")[2]
@@ -77,11 +77,11 @@ def split(scores: Scores, count: int, what: str) -> dict:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 def main(folder: Path, data: Path, out: Path) -> None:
     """Count the false alarms of a class FOLDER's thresholds."""
-    held = card.read(folder).calibration
-    if held is None or held.basis != card.HELD_OUT:
+    held = model_card.read(folder).calibration
+    if held is None or held.basis != model_card.HELD_OUT:
         raise click.UsageError(f"{folder} held no images out: train it with --calibration.")
-    path = folder / evidence.EVIDENCE_FILE
-    tested = evidence.from_json(path.read_text(encoding="utf-8"), path)
+    path = folder / test_scores.EVIDENCE_FILE
+    tested = test_scores.from_json(path.read_text(encoding="utf-8"), path)
     test = [score for score, label in zip(tested.scores, tested.labels, strict=True) if label == 0]
     trained = scores_of_trained(folder, data)
     rest = f"the test's {len(test)} normals"
@@ -91,7 +91,7 @@ def main(folder: Path, data: Path, out: Path) -> None:
         once(held.scores, test, (f"the {len(held.scores)} held out, as a run does", rest)),
         once(trained, test, (f"the {len(trained)} trained on, as no run does", rest)),
     ]
-    content = {"name": card.read(folder).name, "promised": RATES, "tables": tables}
+    content = {"name": model_card.read(folder).name, "promised": RATES, "tables": tables}
     atomic_write(out, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -18,11 +18,9 @@ from typing import Any
 
 import click
 import matplotlib
-
-matplotlib.use("svg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
 
-from benchmarks.peers import table as peers  # noqa: E402
+from benchmarks.peers import table as peers
 
 HERE = Path(__file__).resolve().parent
 DATA, TEXT = HERE / "data", HERE / "page.md"
@@ -45,9 +43,6 @@ STYLE = {"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 10, "ax
 STYLE |= {"axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "legend.frameon": False}
 
 Run = dict[str, Any]
-
-
-# --- collect ------------------------------------------------------------------------------------------------
 
 
 def collect(folders: Iterable[Path]) -> list[Run]:
@@ -85,9 +80,6 @@ def read_run(folder: Path) -> Run:
     }
 
 
-# --- tables -------------------------------------------------------------------------------------------------
-
-
 def grouped(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
     """Group runs that differ in the seed alone, by (name, imagesize, distribution, meta_epochs, lr)."""
     groups: dict[tuple, list[Run]] = {}
@@ -108,7 +100,9 @@ def summary(groups: dict[tuple, list[Run]]) -> str:
             cells += [peers.percent([run[which][key] for run in runs]) for key in peers.FIGURES]
             rows.append([*cells, f"{min(run['seconds'] for run in runs) / 60:.0f}"])
     return peers.markdown(
-        ["class", "hypothesis", "lr", "epoch", "seeds", *peers.FIGURES.values(), "minutes"], rows, texts=4
+        ["class", "hypothesis", "lr", "epoch", "seeds", *peers.FIGURES.values(), "minutes"],
+        rows,
+        texts=4,
     )
 
 
@@ -255,9 +249,6 @@ def short(name: str) -> str:
     return name.partition("_")[2]
 
 
-# --- plots --------------------------------------------------------------------------------------------------
-
-
 def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
     """Draw AUROC by epoch: the mean over the seeds, and the range."""
     with plt.rc_context(STYLE):
@@ -275,9 +266,6 @@ def plot_epochs(name: str, groups: dict[tuple, list[Run]], path: Path) -> None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(groups))
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         plt.close(figure)
-
-
-# --- the page -----------------------------------------------------------------------------------------------
 
 
 def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
@@ -371,6 +359,8 @@ def page_command() -> None:
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
+
+matplotlib.use("svg")
 
 if __name__ == "__main__":
     main()

@@ -27,18 +27,21 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from artifacts.hypothesis_table import table_flag
 from datasets.checks import readable
 from datasets.foreground import ForegroundMasks
+from datasets.pixel_cache import OwnPixels, Pixels, keep_pixels
 from datasets.sampler import Draw, EpochSampler
+from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta
 from datasets.textures import DrawnTextures, TextureFolder, Textures
-from images import CROP, LETTERBOX, Geometry, check_pixels, list_images, normalise, open_mask, open_rgb, pair, read_size
-from pixels import OwnPixels, Pixels, keep_pixels
-from synthesis import ImageJitter, add_defect, augment_texture, draw_beta
-from utils import table_flag
-
-__all__ = ["GOOD", "AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler", "find_mask"]
+from images.drawing import normalise
+from images.geometry import CROP, LETTERBOX, Geometry, pair
+from images.reading import check_pixels, list_images, open_mask, open_rgb, read_size
 
 LOGGER = logging.getLogger(__name__)
+
+
+__all__ = ["GOOD", "AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler", "find_mask"]
 
 GOOD = "good"  # the folder of normal images
 JUDGE_ONLY = 1  # --distribution

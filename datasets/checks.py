@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from images import UnreadableImage
+from images.reading import UnreadableImage
 
 LOGGER = logging.getLogger(__name__)
+
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 from datasets.base import GOOD, AnomalyDataset, DatasetSplit, Entry, find_mask
-from images import list_images
-
-__all__ = ["DatasetSplit", "FolderDataset"]
+from images.reading import list_images
 
 LOGGER = logging.getLogger(__name__)
+
+
+__all__ = ["DatasetSplit", "FolderDataset"]
 
 TRAIN, TEST, MASKS = "train", "test", "ground_truth"
 FOREGROUND = "fg_mask"  # beside the classes

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from images import Geometry, list_images, open_mask, read_size
+from images.geometry import Geometry
+from images.reading import list_images, open_mask, read_size
 
 
 class ForegroundMasks:

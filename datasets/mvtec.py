@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit, Entry, find_mask
-from images import list_images
+from images.reading import list_images
 
 __all__ = ["DatasetSplit", "MVTecDataset"]
 

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from images import CROP, Geometry, check_pixels, list_images, open_rgb, read_size
-from textures import draw_texture
+from datasets.drawn_textures import draw_texture
+from images.geometry import CROP, Geometry
+from images.reading import check_pixels, list_images, open_rgb, read_size
 
 DRAWN = 1000  # textures by formula
 

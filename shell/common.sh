@@ -70,7 +70,7 @@ test_subsets() {
         (( status == 0 )) || failed=1
         [[ ! -f "$RESULTS/results.csv" ]] || tables+=("$RESULTS/results.csv")
     done
-    (( ${#tables[@]} == 0 )) || "$PYTHON" "$ROOT/tables.py" "${tables[@]}"
+    (( ${#tables[@]} == 0 )) || PYTHONPATH="$ROOT" "$PYTHON" -m reporting.tables "${tables[@]}"
     exit "$failed"
 }
 

@@ -3,7 +3,7 @@
 # Installs what it needs first; see venv.sh.
 set -euo pipefail
 
-REQUIREMENTS=requirements-dev.txt
+REQUIREMENTS=requirements/dev.txt
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
 cd "$ROOT"

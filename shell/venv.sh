@@ -13,7 +13,7 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 fi
 
 # A stamp for each file of requirements, so that installing one does not undo what another brought.
-stamp="$VENV/$REQUIREMENTS.cksum"
+stamp="$VENV/$(basename "$REQUIREMENTS").cksum"
 wanted="$(cat "$ROOT/requirements.txt" "$ROOT/$REQUIREMENTS" | cksum)"
 if [[ ! -f "$stamp" || "$(<"$stamp")" != "$wanted" ]]; then
     echo "Installing $REQUIREMENTS into $VENV ..."

@@ -1,14 +1,16 @@
+"""tests/test_backbones.py: to be written."""
+
 import hashlib
 from pathlib import Path
 
 import pytest
 import torch
-from all_backbones import train_once
 from safetensors.torch import save_file
 
 import backbones
-import download
 from common import NetworkFeatureAggregator
+from system import download
+from tests.long.all_backbones import train_once
 
 CPU = torch.device("cpu")
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "backbones.md"
@@ -181,9 +183,6 @@ def test_damaged_files_are_named(tmp_path, name, content):
 def test_a_missing_file_is_named():
     with pytest.raises(ValueError, match="nowhere.pth does not exist"):
         backbones.load("resnet18", "nowhere.pth")
-
-
-# --- downloads ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import ascent
 import benchmark
 import metrics
+from training import ascent
 
 CHEAP = ["embed", "ascent", "perlin", "auroc_ap", "pro"]
 

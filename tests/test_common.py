@@ -1,3 +1,5 @@
+"""tests/test_common.py: to be written."""
+
 import copy
 
 import numpy as np
@@ -5,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
-from small import CPU, SIZE, SmallBackbone
 from torch import nn
 
 import backbones
 from common import Aggregator, NetworkFeatureAggregator, PatchEmbedding, Preprocessing, RescaleSegmentor, pooling_matrix
 from model import PatchMaker
+from tests.helpers.small_glass import CPU, SIZE, SmallBackbone
 
 LAYERS = ["layer1", "layer2"]
 

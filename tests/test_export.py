@@ -10,16 +10,18 @@ import click.testing
 import numpy as np
 import pytest
 import torch
-from small_model import LETTERBOX, NETWORK, pictures, small_model
 from torch import nn
 
 import backbones
-import card
-import deployed
 import export
-from deployed import DeployedModel, fold_batch_norms, trace
-from predictor import Predictor
-from torch_engine import TorchEngine
+import glass as glass_module
+import predict
+from artifacts import model_card
+from inference import exporting
+from inference.predictor import Predictor
+from inference.torch_engine import TorchEngine
+from inference.traced_model import DeployedModel, fold_batch_norms, trace
+from tests.helpers.small_model import LETTERBOX, NETWORK, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = "onnx", "onnxscript", "onnxruntime"
@@ -27,9 +29,9 @@ NEEDED = "onnx", "onnxscript", "onnxruntime"
 
 @pytest.fixture
 def onnx() -> None:
-    """Skip where the packages of requirements-export.txt are missing."""
+    """Skip where the packages of requirements/export.txt are missing."""
     for name in NEEDED:
-        pytest.importorskip(name, reason=f"{name} is not installed (requirements-export.txt)")
+        pytest.importorskip(name, reason=f"{name} is not installed (requirements/export.txt)")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def onnx_file(folder, tmp_path_factory) -> Path:
     for name in NEEDED:
-        pytest.importorskip(name, reason=f"{name} is not installed (requirements-export.txt)")
+        pytest.importorskip(name, reason=f"{name} is not installed (requirements/export.txt)")
     out = tmp_path_factory.mktemp("onnx") / "part.onnx"
     result = call("--model", folder, "--format", "onnx", "--out", out)
     assert result.exit_code == 0, result.output
@@ -52,15 +54,12 @@ def call(*arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(export.main, [str(argument) for argument in arguments])
 
 
-# --- the graph ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "changes",
     [{"pre_proj": 0, "input_shape": [3, 32, 48]}, {"pre_proj": 2, "dsc_layers": 3}, {"dsc_layers": 1}],
 )
 def test_the_graph_gives_the_methods_answers(tmp_path, changes):
-    network = card.Network(**(NETWORK.__dict__ | changes))
+    network = model_card.Network(**(NETWORK.__dict__ | changes))
     engine = TorchEngine(small_model(tmp_path, network=network), None, None, "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (3, *network.input_shape[1:], 3), dtype=np.uint8)
     expected = engine(pixels, np.ones(pixels.shape[:3], bool))
@@ -72,7 +71,7 @@ def test_the_graph_gives_the_methods_answers(tmp_path, changes):
 
 def test_padding_takes_no_part_in_the_graph(tmp_path):
     engine = TorchEngine(small_model(tmp_path, LETTERBOX), None, None, "cpu")
-    pixels, valid = export._pictures(engine, 6)
+    pixels, valid = exporting._pictures(engine, 6)
     assert not valid.all()
     expected = engine(pixels, valid)
     with torch.no_grad():
@@ -85,7 +84,7 @@ def test_padding_takes_no_part_in_the_graph(tmp_path):
 def test_other_backbones_trace_and_fold(name):
     torch.manual_seed(0)
     side = 64
-    glass = deployed.GLASS(torch.device("cpu"))
+    glass = glass_module.GLASS(torch.device("cpu"))
     backbone = backbones.load(name, "random", side)
     glass.load(backbone, backbones.natural_layers(name), torch.device("cpu"), (3, side, side), 16, 16, dsc_hidden=8)
     example = torch.randn(3, 3, side, side)
@@ -122,9 +121,6 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays():
     fold_batch_norms(graph)
     with torch.no_grad():
         torch.testing.assert_close(graph(example)[0], network(example)["both"])
-
-
-# --- files --------------------------------------------------------------------------------------------------
 
 
 def test_onnx_predicts_like_the_class_folder(folder, onnx_file, tmp_path):
@@ -165,7 +161,7 @@ def test_pt2_gives_the_same_answers_and_carries_the_card(folder, tmp_path):
     module = torch.export.load(out, extra_files=extra).module()
     assert extra["model.json"] == (folder / "model.json").read_text(encoding="utf-8")
     engine = TorchEngine(folder, None, None, "cpu")
-    pixels, valid = export._pictures(engine, 5)
+    pixels, valid = exporting._pictures(engine, 5)
     scores, maps = module(torch.from_numpy(pixels))
     np.testing.assert_allclose(scores, engine(pixels, valid)[0], atol=1e-5)
     assert maps.shape == (5, 32, 32) and list(tmp_path.iterdir()) == [out]
@@ -173,11 +169,11 @@ def test_pt2_gives_the_same_answers_and_carries_the_card(folder, tmp_path):
 
 def test_a_file_with_other_answers_is_not_kept(folder, tmp_path, monkeypatch):
     class Wrong(DeployedModel):
-        def __init__(self, glass: deployed.GLASS) -> None:
+        def __init__(self, glass: glass_module.GLASS) -> None:
             super().__init__(glass)
             self.rows.add_(0.01)  # changes the maps alone
 
-    monkeypatch.setattr(export, "DeployedModel", Wrong)
+    monkeypatch.setattr(exporting, "DeployedModel", Wrong)
     out = tmp_path / "part.pt2"
     result = call("--model", folder, "--format", "pt2", "--out", out)
     assert result.exit_code == 1 and "is not kept" in result.output
@@ -203,10 +199,7 @@ def test_what_cannot_be_written_ends_with_one_line(folder, tmp_path, monkeypatch
 def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     result = call("--model", folder, "--format", "onnx", "--out", tmp_path / "part.onnx")
-    assert result.exit_code == 2 and "onnx: install requirements-export.txt" in result.output
-
-
-# --- prediction without PyTorch -----------------------------------------------------------------------------
+    assert result.exit_code == 2 and "onnx: install requirements/export.txt" in result.output
 
 
 def truncate(file: Path) -> None:
@@ -228,7 +221,6 @@ def replace_by_another(file: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [truncate, empty, replace_by_another, Path.unlink])
 def test_a_file_that_is_not_ours_ends_with_one_line(onnx_file, tmp_path, spoil):
-    import predict
 
     file = tmp_path / "part.onnx"
     file.write_bytes(onnx_file.read_bytes())

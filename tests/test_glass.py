@@ -1,3 +1,5 @@
+"""tests/test_glass.py: to be written."""
+
 import math
 
 import numpy as np
@@ -5,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from small import GRID, SIZE, Samples, loader, small_glass
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
-import checkpoint
 import metrics
-from folded import ScoringHead
+from artifacts import checkpoint, run_state
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
+from tests.helpers.small_glass import GRID, SIZE, Samples, loader, small_glass
+from training.scoring_head import ScoringHead
 
 
 def test_masked_quantile_is_the_quantile_of_what_is_kept():
@@ -181,7 +183,7 @@ def test_pictures_show_no_padding_and_unknown_truth_as_gray(tmp_path):
 def test_an_epoch_ends_after_the_batch_that_passes_the_limit(tmp_path, images, batch_size, limit, steps):
     model = small_glass(tmp_path, limit=limit, meta_epochs=1)
     model.trainer(loader(images, True, batch_size), loader(4, False), "mvtec_small")
-    assert checkpoint.RunState.load(model.ckpt_dir).iteration == steps
+    assert run_state.RunState.load(model.ckpt_dir).iteration == steps
 
 
 def test_training_keeps_the_release_files_and_tests_alike(tmp_path):
@@ -223,7 +225,7 @@ def test_foreign_checkpoints_are_refused(tmp_path):
 
 def test_the_best_epoch_needs_a_strictly_greater_sum(tmp_path):
     model = small_glass(tmp_path)
-    state = checkpoint.RunState()
+    state = run_state.RunState()
     for epoch, (image, pixel) in enumerate([(0.5, 0.5), (0.6, 0.4), (0.7, math.nan), (0.6, 0.5), (math.nan, math.nan)]):
         model._keep_best(state, {"image_auroc": image, "pixel_auroc": pixel}, epoch)
     assert state.best["epoch"] == 3
@@ -236,8 +238,8 @@ def test_without_any_evaluation_the_last_epoch_is_best(tmp_path):
 
 
 def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(run_state, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(run_state, "SAVE_SHARE", 1e9)
     whole = small_glass(tmp_path / "whole", meta_epochs=4)
     whole.trainer(loader(8, True), loader(6, False), "mvtec_small")
     small_glass(tmp_path / "cut", meta_epochs=2).trainer(loader(8, True), loader(6, False), "mvtec_small")
@@ -250,8 +252,8 @@ def test_a_run_cut_between_epochs_ends_as_one_that_was_not(tmp_path, monkeypatch
 def test_the_curves_of_a_run_that_was_cut_off_are_those_of_a_whole_one(tmp_path, monkeypatch):
     model = small_glass(tmp_path, meta_epochs=3)
     step, calls = model.train_step, []
-    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(run_state, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(run_state, "SAVE_SHARE", 1e9)
 
     def cut(*arguments):
         calls.append(None)
@@ -272,7 +274,7 @@ def test_a_loss_that_is_not_finite_stops_the_class(tmp_path):
     model = small_glass(tmp_path, lr=1e30)
     with pytest.raises(FloatingPointError, match="iteration 1 .*epoch 0, batch 1.* with 004.png, 005.png"):
         model.trainer(loader(8, True), loader(4, False), "mvtec_small")
-    assert checkpoint.RunState.load(model.ckpt_dir).iteration == 0  # the last good state
+    assert run_state.RunState.load(model.ckpt_dir).iteration == 0  # the last good state
     assert checkpoint.best_checkpoint(model.ckpt_dir) is None
 
 

@@ -277,9 +277,6 @@ def test_shapes_and_labels_must_fit() -> None:
         ImageMetrics().update([0.5, 0.6], [0, 2])
 
 
-# --- scores of single images --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("ties", [False, True])
 def test_f1_max_is_the_best_of_all_thresholds(ties):
     rng = np.random.default_rng(0)
@@ -308,9 +305,6 @@ def test_image_scores_keep_each_image_with_its_label():
     np.testing.assert_array_equal(scores, np.float32([0.1, 0.3]))
     np.testing.assert_array_equal(maxima, [0.5, 0.75])
     assert len(metrics.ImageScores().of(1)[0]) == 0
-
-
-# --- curves -------------------------------------------------------------------------------------------------
 
 
 def curves_of(maps: np.ndarray, masks: np.ndarray, **options: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:

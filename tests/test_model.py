@@ -1,3 +1,5 @@
+"""tests/test_model.py: to be written."""
+
 import math
 
 import pytest

@@ -19,17 +19,18 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
-from small_model import LETTERBOX, build, change_card, pictures, small_model
 
 import backbones
-import card
-import images
 import predict
-import scoring
-from predictor import Predictor
-from scorefile import ScoreFile
-from scoring import Output, Run
-from tiles import Tiling
+from artifacts import model_card
+from images import drawing, reading
+from images.geometry import Geometry
+from inference import arrivals, batch_run
+from inference.batch_run import Output, Run
+from inference.predictor import Predictor
+from inference.score_file import ScoreFile
+from inference.tiles import Tiling
+from tests.helpers.small_model import LETTERBOX, build, change_card, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,15 +56,12 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# --- scores -------------------------------------------------------------------------------------------------
-
-
 def test_scores_and_maps_are_those_of_training(folder, tmp_path):
     paths = pictures(tmp_path)
     glass = build(backbones.load("resnet18", str(folder.parent / "backbone.safetensors")))
     glass.load_weights(folder / "ckpt_best_3.pth")
-    geometry = images.Geometry(36, (32, 32))
-    batch = [images.normalise(geometry.apply(images.open_rgb(path))) for path in paths]
+    geometry = Geometry(36, (32, 32))
+    batch = [drawing.normalise(geometry.apply(reading.open_rgb(path))) for path in paths]
     _, scores, maps = next(glass.scored([{"image": torch.from_numpy(np.stack(batch))}]))
     found = Predictor(folder, batch_size=2).predict(paths)
     np.testing.assert_allclose([each.score for each in found], scores, atol=1e-6)
@@ -110,9 +108,6 @@ def test_padding_of_a_letterbox_takes_no_part(tmp_path):
     anomaly_map = Spy(model)(pictures(tmp_path, 1)[0]).map
     assert not np.isnan(anomaly_map).any() and anomaly_map.shape == (40, 60)
     assert seen["valid"].sum() == 21 * 32  # 60 pixels become 32, 40 become 21
-
-
-# --- verdicts -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -169,9 +164,6 @@ def test_checkpoints_of_the_authors_take_the_papers_settings(tmp_path, monkeypat
     assert "paper's settings" in caplog.text
 
 
-# --- tiles --------------------------------------------------------------------------------------------------
-
-
 def test_tiles_score_the_highest_and_cover_the_picture(folder):
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -187,9 +179,6 @@ def test_tiles_score_the_highest_and_cover_the_picture(folder):
 def test_tiles_that_the_crop_would_leave_gaps_between_are_refused(folder):
     with pytest.raises(ValueError, match="Give --overlap 4 or more"):
         Predictor(folder, tiling=Tiling((36, 36), 3))
-
-
-# --- the command line ---------------------------------------------------------------------------------------
 
 
 def test_files_of_a_folder(folder, tmp_path):
@@ -241,7 +230,7 @@ def no_backbone(model: Path) -> None:
 
 
 def other_backbone(model: Path) -> None:
-    change_card(model, backbone=replace(card.read(model).backbone, sha256="0" * 64))
+    change_card(model, backbone=replace(model_card.read(model).backbone, sha256="0" * 64))
 
 
 def wrong_geometry(model: Path) -> None:
@@ -249,7 +238,7 @@ def wrong_geometry(model: Path) -> None:
 
 
 def other_network(model: Path) -> None:
-    change_card(model, network=replace(card.read(model).network, dsc_hidden=17))
+    change_card(model, network=replace(model_card.read(model).network, dsc_hidden=17))
 
 
 def damaged_card(model: Path) -> None:
@@ -296,9 +285,6 @@ def test_without_pytorch_a_class_folder_says_what_to_install(folder, tmp_path):
     assert done.returncode == 2 and "requirements.txt" in done.stdout and not done.stderr
 
 
-# --- watching -----------------------------------------------------------------------------------------------
-
-
 def count(out: Path) -> int:
     return (out / "scores.csv").read_bytes().count(b"\n") - 1 if (out / "scores.csv").is_file() else 0
 
@@ -321,7 +307,7 @@ def watch_until(model: Predictor, folder: Path, out: Path, lines: int, meanwhile
 
 
 def test_watch_scores_once_over_restarts_and_half_written_files(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
     source, arriving, out = pictures(tmp_path / "source", 4), tmp_path / "in", tmp_path / "out"
     arriving.mkdir()
     content, model = source[3].read_bytes(), Predictor(folder)
@@ -337,8 +323,8 @@ def test_watch_scores_once_over_restarts_and_half_written_files(folder, tmp_path
 
 
 def test_watch_gives_a_picture_up_that_stays_unreadable(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(scoring, "PATIENCE", 0.3)
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(arrivals, "PATIENCE", 0.3)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "000.png").write_bytes(b"no picture")
     watch_until(Predictor(folder), tmp_path / "in", tmp_path / "out", 1, lambda: None)

@@ -12,19 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from test_download import server  # noqa: F401  (a fixture)
 
-import counts
-import fgmask
 import prepare
-import preview
-import published
-from datasets.base import DatasetSplit, EpochSampler
+from datasets import published
+from datasets.base import DatasetSplit
 from datasets.folder import FolderDataset
-from datasets.heldout import hold_out
 from datasets.mvtec import MVTecDataset
+from datasets.sampler import EpochSampler
 from datasets.visa import VisADataset
-from layouts import read_trees
+from jobs.held_out import hold_out
+from preparation import foreground_masks, preview, published_counts
+from preparation.layouts import read_trees
 
 SIDE = 40
 
@@ -72,9 +70,6 @@ def tree(tmp_path) -> Path:
         write(root / f"nut/ground_truth/spot/{i:03d}_mask.png", square())
         write(tmp_path / f"dtd/dots/{i}.jpg", picture(300 + i))
     return root
-
-
-# --- check ----------------------------------------------------------------------------------------------------
 
 
 def cut_off(path: Path) -> None:
@@ -296,10 +291,10 @@ def test_numbers_are_held_against_the_published_ones(tree):
     output = call("check", tree).output
     assert "WARNING  screw: not as many images as MVTec AD has" in output
     assert "11/3/3, published 320/41/119" in output
-    whole = counts.check_published({"screw": (320, 41, 119)}, "mvtec")
+    whole = published_counts.check_published({"screw": (320, 41, 119)}, "mvtec")
     assert [(each.level, each.what) for each in whole] == [("note", "as many images as MVTec AD has")]
-    assert not counts.check_published({"screw": (11, 3, 3)}, "folder")
-    assert not counts.check_published({"nut": (11, 3, 3)}, "mvtec")
+    assert not published_counts.check_published({"screw": (11, 3, 3)}, "folder")
+    assert not published_counts.check_published({"nut": (11, 3, 3)}, "mvtec")
 
 
 @pytest.mark.parametrize(
@@ -313,14 +308,13 @@ def test_totals_serve_where_the_numbers_of_a_class_are_not_published(classes, ea
     there = dict.fromkeys(classes, each)
     if name == "WFDD":
         there["pink_flower"] = (957, 53, 61)
-    assert [f[:3] for f in counts.check_published(there, "mvtec")] == [("note", "", f"as many images as {name} has")]
+    assert [f[:3] for f in published_counts.check_published(there, "mvtec")] == [
+        ("note", "", f"as many images as {name} has")
+    ]
     there[classes[0]] = (each[0], each[1], each[2] - 1)
-    assert [f.level for f in counts.check_published(there, "mvtec")] == ["warning"]
+    assert [f.level for f in published_counts.check_published(there, "mvtec")] == ["warning"]
     del there[classes[0]]
-    assert not counts.check_published(there, "mvtec")
-
-
-# --- fgmask ---------------------------------------------------------------------------------------------------
+    assert not published_counts.check_published(there, "mvtec")
 
 
 def part(key: int, side: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -346,27 +340,27 @@ def parts(tmp_path) -> Path:
 @pytest.mark.parametrize("key", range(3))
 def test_the_part_is_found_without_its_shadow(key):
     pixels, disc = part(key)
-    found = fgmask.find_foreground(pixels)
-    assert fgmask.iou(found.mask, disc) > 0.95
+    found = foreground_masks.find_foreground(pixels)
+    assert foreground_masks.iou(found.mask, disc) > 0.95
     assert not found.doubts
-    assert np.array_equal(found.mask, fgmask.find_foreground(pixels).mask)
+    assert np.array_equal(found.mask, foreground_masks.find_foreground(pixels).mask)
 
 
 def test_a_large_picture_gets_a_mask_of_its_size():
     pixels, disc = part(0, 900)
-    found = fgmask.find_foreground(pixels)
+    found = foreground_masks.find_foreground(pixels)
     assert found.mask.shape == disc.shape
-    assert fgmask.iou(found.mask, disc) > 0.95
+    assert foreground_masks.iou(found.mask, disc) > 0.95
 
 
 def test_doubtful_masks_are_told():
-    flat = fgmask.find_foreground(np.full((64, 64, 3), 120, np.uint8))
+    flat = foreground_masks.find_foreground(np.full((64, 64, 3), 120, np.uint8))
     assert not flat.mask.any()
     assert flat.doubts == ["nearly empty (0.0%)"]
     rng = np.random.default_rng(0)
     texture = np.repeat(rng.normal(120, 30, (64, 64, 1)).clip(0, 255).astype(np.uint8), 3, axis=2)
-    assert fgmask.find_foreground(texture).doubts
-    assert fgmask.Foreground(np.ones((4, 4), bool), 1.0).doubts == ["nearly full (100.0%)"]
+    assert foreground_masks.find_foreground(texture).doubts
+    assert foreground_masks.Foreground(np.ones((4, 4), bool), 1.0).doubts == ["nearly full (100.0%)"]
 
 
 def test_masks_are_written_for_training(parts):
@@ -376,7 +370,7 @@ def test_masks_are_written_for_training(parts):
     assert {path.name for path in folder.iterdir()} == {"0.png", "1.png", "2.png"}  # JPEG would blur them
     values = np.asarray(Image.open(folder / "2.png"))
     assert set(np.unique(values)) == {0, 255}
-    assert fgmask.iou(values > 0, part(2)[1]) > 0.95
+    assert foreground_masks.iou(values > 0, part(2)[1]) > 0.95
     assert "disc: 3 masks written" in result.output
     assert "GrabCut" in result.output
     check = call("check", parts)
@@ -395,7 +389,7 @@ def test_masks_that_are_there_stay_unless_told_otherwise(parts):
     assert not (parts / "fg_mask/disc/2.png").exists()
     call("fgmask", parts, "-d", "disc", "--overwrite")
     assert not old.exists()
-    assert fgmask.iou(np.asarray(Image.open(parts / "fg_mask/disc/2.png")) > 0, part(2)[1]) > 0.95
+    assert foreground_masks.iou(np.asarray(Image.open(parts / "fg_mask/disc/2.png")) > 0, part(2)[1]) > 0.95
 
 
 def test_doubtful_masks_of_a_class_are_named(parts):
@@ -408,9 +402,6 @@ def test_doubtful_masks_of_a_class_are_named(parts):
 def test_two_images_of_one_name_cannot_share_a_mask(parts):
     write(parts / "disc/more/0.png", part(9)[0])
     assert "would share a mask" in one_line(call("fgmask", parts, "-d", "disc"))
-
-
-# --- dtd ------------------------------------------------------------------------------------------------------
 
 
 def archive(**members: tarfile.TarInfo | bytes) -> bytes:
@@ -516,9 +507,6 @@ def test_a_folder_that_is_there_is_not_touched(served, tmp_path):
     assert mine.is_file()
 
 
-# --- visa-split -----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def visa(tmp_path) -> Path:
     """Two classes in VisA's folders, without the list."""
@@ -570,9 +558,6 @@ def test_missing_parts_of_visa_are_one_line(visa):
     assert "split_csv/1cls.csv is missing" in call("check", visa).output
 
 
-# --- preview --------------------------------------------------------------------------------------------------
-
-
 def show(tree: Path, out: str, *options: object) -> bytes:
     """Return the sheet that preview writes."""
     path = tree.parent / out
@@ -594,7 +579,7 @@ def test_a_preview_follows_the_options_of_a_run(tree):
 def test_a_preview_shows_what_training_sees_first(tree):
     train_set = MVTecDataset(tree, tree.parent / "dtd", "mvtec", "nut", 32, 32)
     batch = next(iter(EpochSampler(len(train_set), 8, 0, "mvtec_nut")))
-    for draw, (caption, (image, mask, aug)) in zip(batch, preview._cells(train_set, 8, 0), strict=True):
+    for draw, (caption, (image, mask, aug)) in zip(batch, preview.sample_cells(train_set, 8, 0), strict=True):
         sample = train_set[draw]
         assert Path(sample["image_path"]).name in caption
         assert np.array_equal(image, np.asarray(Image.open(sample["image_path"]).resize((32, 32), Image.BILINEAR)))
@@ -605,7 +590,7 @@ def test_a_preview_shows_what_training_sees_first(tree):
 
 def test_a_preview_leaves_out_what_is_held_out(tree, monkeypatch):
     shown, blank = [], np.zeros((1, 1, 3), np.uint8)
-    monkeypatch.setattr(preview, "contact_sheet", lambda cells, *_: shown.extend(cells) or blank)
+    monkeypatch.setattr(prepare, "contact_sheet", lambda cells, *_: shown.extend(cells) or blank)
     line = ["preview", "-n", 11, "--out", tree.parent / "a.png", "-d", "nut", "--resize", 32, "--imagesize", 32]
     call(*line, "--calibration", 0.3, "mvtec", tree, tree.parent / "dtd")
     train_set = MVTecDataset(tree, tree.parent / "dtd", "mvtec", "nut", 32, 32)
@@ -624,5 +609,5 @@ def test_wrong_previews_are_one_line(tree, options, text):
 
 
 def test_preview_takes_every_option_of_a_run():
-    taken = {option.name for option in preview.preview.params}
-    assert {option.name for option in preview.main.dataset.params} <= taken
+    taken = {option.name for option in prepare.preview.params}
+    assert {option.name for option in prepare.main.dataset.params} <= taken

@@ -55,7 +55,7 @@ def test_every_link_says_what_is_behind_it(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_program_of_a_command_exists(document):
     text = document.read_text(encoding="utf-8")
-    programs = re.findall(r"shell/[\w-]+\.sh|requirements[\w-]*\.(?:txt|lock)|(?<=python )[\w/]+\.py", text)
+    programs = re.findall(r"shell/[\w-]+\.sh|requirements(?:/\w+)?\.txt|(?<=python )[\w/]+\.py", text)
     assert [program for program in programs if not (ROOT / program).exists()] == []
 
 
@@ -64,6 +64,6 @@ def test_every_function_in_the_paper_table_exists():
     names = re.findall(r"`([\w.]+)`", table)
     assert len(names) > 10
     for name in names:
-        owner, _, attribute = name.partition(".")
+        owner, _, attribute = name.rpartition(".")
         module = importlib.import_module("glass" if owner == "GLASS" else owner)
         assert hasattr(module.GLASS if owner == "GLASS" else module, attribute), name

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Keyboard, browse, complaints, in_browser
 from click.testing import CliRunner
 from PIL import Image
 
-import evidence
 import report
-import review
-import tables
-from evidence import Evidence
+from artifacts import class_results, test_scores
+from artifacts.test_scores import Evidence
+from reporting import report_page, review
+from tests.long.browser import Keyboard, browse, complaints, in_browser
 
 EVIL = "<b>&\"'x"
 CURVE = [[0, 0.5, 1], [0, 0.75, 1]]
@@ -32,10 +31,10 @@ def add_class(folder: Path, name: str = "mvtec_screw", index: int = 0, **changes
     best = {"image_auroc": 0.98, "pixel_auroc": 0.995, "pixel_pro": 0.9}
     content = {"backbone": "resnet18", "best": best, "best_epoch": 3, "last": best, "last_epoch": 5}
     content |= {"settings": {"lr": 0.1, "note": EVIL}}
-    result = tables.Result(name, backbone_index=index, **(content | changes))
-    path = tables.result_path(folder, index, name)
+    result = class_results.Result(name, backbone_index=index, **(content | changes))
+    path = class_results.result_path(folder, index, name)
     path.parent.mkdir(parents=True)
-    path.write_text(tables.to_json(result))
+    path.write_text(class_results.to_json(result))
     rng = np.random.default_rng(0)
     labels = [k % 2 for k in range(20)]
     found = Evidence(
@@ -48,7 +47,7 @@ def add_class(folder: Path, name: str = "mvtec_screw", index: int = 0, **changes
         {"i-auroc": CURVE, "loss": CURVE},
         train_images=320,
     )
-    (path.parent / evidence.EVIDENCE_FILE).write_text(evidence.to_json(found))
+    (path.parent / test_scores.EVIDENCE_FILE).write_text(test_scores.to_json(found))
     for sort, count in ((review.MISSED, 6), (review.ALARM, 6), (review.SYNTHETIC, 2)):
         for rank in range(count):
             picture = review.picture(path.parent, sort, rank)
@@ -96,18 +95,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     nut = add_class(folder, "mvtec_nut")
     add_class(folder)
-    (nut / report.CARD).write_text(json.dumps({"provenance": {"command": f"main.py {EVIL}", "git": None}}))
+    (nut / report_page.CARD).write_text(json.dumps({"provenance": {"command": f"main.py {EVIL}", "git": None}}))
     sessions = [{"began": "today", "versions": {"torch": "2.9"}}, {"began": "later"}]
-    (nut / report.RUN).write_text(json.dumps({"lr": 0.1, "options": {"b": 1}, "sessions": sessions}))
-    content = json.loads((nut / evidence.EVIDENCE_FILE).read_text())
+    (nut / report_page.RUN).write_text(json.dumps({"lr": 0.1, "options": {"b": 1}, "sessions": sessions}))
+    content = json.loads((nut / test_scores.EVIDENCE_FILE).read_text())
     content["threshold"] = {"score": 0.4, "basis": "test normals", "count": 10}
-    (nut / evidence.EVIDENCE_FILE).write_text(json.dumps(content))
+    (nut / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
-    return report.build(results)
+    return report_page.build(results)
 
 
 def test_the_page_holds_everything_in_itself(page: str) -> None:
@@ -151,7 +150,7 @@ def test_provenance_is_told_without_the_settings_once_more(page: str) -> None:
 
 
 def test_the_threshold_divides(page: str, results: Path) -> None:
-    found = evidence.from_json((results / "models/backbone_0/mvtec_nut/evidence.json").read_text(), Path())
+    found = test_scores.from_json((results / "models/backbone_0/mvtec_nut/evidence.json").read_text(), Path())
     missed = sum(score <= 0.4 for score, label in zip(found.scores, found.labels, strict=True) if label)
     alarms = sum(score > 0.4 for score, label in zip(found.scores, found.labels, strict=True) if not label)
     assert missed and alarms
@@ -171,22 +170,22 @@ def test_the_paper_is_compared(page: str) -> None:
 
 def test_equal_files_give_equal_bytes(page: str, results: Path, tmp_path: Path) -> None:
     shutil.copytree(results, tmp_path / "copy")
-    assert report.build(tmp_path / "copy") == page
+    assert report_page.build(tmp_path / "copy") == page
 
 
 def test_absent_figures_are_dashes(tmp_path: Path) -> None:
     add_class(tmp_path, best={"image_auroc": 0.5}, last={}, last_epoch=None)
-    page = report.build(tmp_path)
+    page = report_page.build(tmp_path)
     assert "mvtec_screw 50.0 - - - - - 3" in Parsed(page).text
     assert "nan" not in Parsed(page).text.lower()
 
 
 def test_evidence_of_another_test_is_left_out(tmp_path: Path) -> None:
     folder = add_class(tmp_path)
-    content = json.loads((folder / tables.RESULT_FILE).read_text())
+    content = json.loads((folder / class_results.RESULT_FILE).read_text())
     content["best"]["image_auroc"] = 0.7
-    (folder / tables.RESULT_FILE).write_text(json.dumps(content))
-    parsed = Parsed(report.build(tmp_path))
+    (folder / class_results.RESULT_FILE).write_text(json.dumps(content))
+    parsed = Parsed(report_page.build(tmp_path))
     assert "scores of another one: test the class again" in parsed.text
     assert len(parsed.all("svg")) == 0
     assert len(parsed.all("img")) == 2  # synthetic defects are of the training
@@ -195,8 +194,8 @@ def test_evidence_of_another_test_is_left_out(tmp_path: Path) -> None:
 def test_a_class_without_test_images(tmp_path: Path) -> None:
     folder = add_class(tmp_path, best={}, last={})
     content = {"figures": {}, "train_images": 12, "threshold": {"score": 0.9, "basis": "held-out normals", "count": 1}}
-    (folder / evidence.EVIDENCE_FILE).write_text(json.dumps(content))
-    text = Parsed(report.build(tmp_path)).text
+    (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
+    text = Parsed(report_page.build(tmp_path)).text
     assert "12 normal training images; no test images." in text
     assert "Threshold 0.900, set by 1 held-out normals." in text
 
@@ -204,7 +203,7 @@ def test_a_class_without_test_images(tmp_path: Path) -> None:
 def test_each_backbone_has_a_part(tmp_path: Path) -> None:
     add_class(tmp_path)
     add_class(tmp_path, index=1, backbone="wideresnet50")
-    parsed = Parsed(report.build(tmp_path))
+    parsed = Parsed(report_page.build(tmp_path))
     ids = [each["id"] for each in parsed.all("h2") if "id" in each]
     assert ids[-2:] == ["mvtec_screw-0", "mvtec_screw-1"]
     assert "on 2 backbones" in parsed.text
@@ -217,7 +216,7 @@ def test_many_large_pictures_do_not_make_the_page_large(tmp_path: Path) -> None:
         folder = add_class(tmp_path, f"mvtec_{k:02d}")
         for path in (folder / review.FOLDER).iterdir():
             path.write_bytes(noise.getvalue())
-    page = report.build(tmp_path)
+    page = report_page.build(tmp_path)
     shown = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page)
     assert len(page) < 5_000_000 and len(shown) >= 15
     assert {base64.b64decode(each) for each in shown} == {noise.getvalue()}
@@ -249,8 +248,6 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, name: str | None, 
     assert words in outcome.output and len(outcome.output.splitlines()) == 1
     assert not (tmp_path / "report").exists()
 
-
-# --- in a browser -------------------------------------------------------------------------------------------
 
 MEASURE = """<script>onload = () => {
   const frame = document.querySelector("iframe"), page = frame.contentDocument, root = page.documentElement;

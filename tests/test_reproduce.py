@@ -9,11 +9,10 @@ import pytest
 from click.testing import CliRunner
 from click.testing import Result as Outcome
 
-import evidence
 import reproduce
-import tables
-from evidence import Evidence
-from tables import Result
+from artifacts import class_results, test_scores
+from artifacts.class_results import Result
+from artifacts.test_scores import Evidence
 
 RELEASED = """Row Names,image_auroc,image_ap,pixel_auroc,pixel_ap,pixel_pro,best_epoch
 mvtec_screw,1.0,0.98,0.995,0.96,0.95,12
@@ -28,12 +27,12 @@ def folder(path: Path, image: float = 1.0, name: str = "mvtec_screw", **changes:
     result = Result(
         name, **({"backbone": "wideresnet50", "best": best, "settings": {"lr": 0.1, "data": "12ab"}} | changes)
     )
-    file = tables.result_path(path, 0, name)
+    file = class_results.result_path(path, 0, name)
     file.parent.mkdir(parents=True)
-    file.write_text(tables.to_json(result))
+    file.write_text(class_results.to_json(result))
     found = Evidence(result.best, ["good/0.png"], ["good"], [0], [0.5], train_images=320)
-    (file.parent / evidence.EVIDENCE_FILE).write_text(evidence.to_json(found))
-    (path / "results.csv").write_text(tables.to_csv([result]))
+    (file.parent / test_scores.EVIDENCE_FILE).write_text(test_scores.to_json(found))
+    (path / "results.csv").write_text(class_results.to_csv([result]))
     return path
 
 

@@ -1,14 +1,15 @@
+"""tests/test_status.py: to be written."""
+
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-import claims
-import records
 import status
-import tables
-from records import Failure, Planned, Standing
+from artifacts import class_results, class_status
+from artifacts.class_status import Failure, Planned, Standing
+from system import claims
 
 NAMES = ("bolt", "nut", "gear", "cog", "pin")
 
@@ -17,13 +18,13 @@ NAMES = ("bolt", "nut", "gear", "cog", "pin")
 def results(tmp_path) -> Path:
     """A results folder with a class in each state; nobody holds one that is running."""
     planned = {name: Planned(f"mvtec_{name}", "resnet18", 0, order) for order, name in enumerate(NAMES)}
-    records.write_plan(tmp_path, list(planned.values()))
+    class_status.write_plan(tmp_path, list(planned.values()))
     folders = {name: tmp_path / "models" / "backbone_0" / f"mvtec_{name}" for name in NAMES}
     for folder in folders.values():
         folder.mkdir(parents=True)
     write_result(folders["bolt"], 0.987)
-    records.write_standing(folders["nut"], Standing(11, 640, 3725.0, "99.1/98.0 @10"))
-    records.write_failure(folders["gear"], Failure(planned["gear"], "loss not finite in iteration 7"))
+    class_status.write_standing(folders["nut"], Standing(11, 640, 3725.0, "99.1/98.0 @10"))
+    class_status.write_failure(folders["gear"], Failure(planned["gear"], "loss not finite in iteration 7"))
     (folders["cog"] / "state.pth").write_bytes(b"")
     return tmp_path
 
@@ -31,9 +32,9 @@ def results(tmp_path) -> Path:
 def write_result(folder: Path, value: float, order: int = 0) -> None:
     """Write a result file."""
     best = {"image_auroc": value, "pixel_auroc": float("nan")}
-    result = tables.Result(folder.name, "resnet18", order=order, best=best)
+    result = class_results.Result(folder.name, "resnet18", order=order, best=best)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / tables.RESULT_FILE).write_text(tables.to_json(result))
+    (folder / class_results.RESULT_FILE).write_text(class_results.to_json(result))
 
 
 def call(*arguments: object) -> Result:
@@ -65,7 +66,7 @@ def test_without_its_process_a_class_is_stopped(results):
 
 
 def test_classes_of_earlier_command_lines_come_behind(results):
-    records.write_plan(results, [Planned("mvtec_pin", "resnet18", 0, 0)])
+    class_status.write_plan(results, [Planned("mvtec_pin", "resnet18", 0, 0)])
     assert list(lines(call(results)))[1] == "mvtec_pin"
     assert lines(call(results))["mvtec_bolt"][0] == "done"
 
@@ -88,7 +89,7 @@ def test_collect_makes_the_table_of_a_serial_run(results):
         "mvtec_gear",
         "Mean",
     ]
-    assert text == tables.to_csv(tables.collect(results))
+    assert text == class_results.to_csv(class_results.collect(results))
 
 
 def test_watching_ends_when_all_is_done_or_failed(results, monkeypatch):
@@ -113,7 +114,7 @@ def test_a_folder_without_classes_is_one_line_and_status_2(tmp_path, arguments):
 
 
 def test_a_damaged_result_is_named(results):
-    path = results / "models" / "backbone_0" / "mvtec_bolt" / tables.RESULT_FILE
+    path = results / "models" / "backbone_0" / "mvtec_bolt" / class_results.RESULT_FILE
     path.write_text(json.dumps([1]))
     outcome = call(results)
     assert outcome.exit_code == 2

@@ -1,3 +1,5 @@
+"""tests/test_utils.py: to be written."""
+
 import multiprocessing
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 import utils
+from artifacts import hypothesis_table
 
 
 def test_derived_seeds_are_fixed_and_tell_their_parts_apart():
@@ -45,23 +48,23 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     [("mvtec_bottle", 1), ("mvtec_metal_nut", 0), ("visa_pipe_fryum", 1), ("mpdd_tubes", 0), ("wfdd_grey_cloth", 0)],
 )
 def test_the_tables_of_the_release(name, flag):
-    assert utils.table_flag(name, "Distribution") == flag
-    assert utils.table_flag(name, "Foreground") == flag
+    assert hypothesis_table.table_flag(name, "Distribution") == flag
+    assert hypothesis_table.table_flag(name, "Foreground") == flag
 
 
 def test_the_tables_list_every_class():
-    counts = {path.name.split("_")[0]: len(pd.read_excel(path)) for path in utils.TABLES.glob("*.xlsx")}
+    counts = {path.name.split("_")[0]: len(pd.read_excel(path)) for path in hypothesis_table.TABLES.glob("*.xlsx")}
     assert counts == {"mvtec": 15, "visa": 12, "mpdd": 6, "wfdd": 4}
 
 
 def test_judgements_serve_what_the_tables_lack_and_override_nothing(tmp_path):
-    assert utils.table_flag("mvtec_new", "Distribution", tmp_path) is None
-    utils.record_judgement("mvtec_new", 1, tmp_path)
-    utils.record_judgement("mvtec_other", 0, tmp_path)
-    utils.record_judgement("mvtec_bottle", 0, tmp_path)
-    assert utils.table_flag("mvtec_new", "Foreground", tmp_path) == 1
-    assert utils.table_flag("mvtec_other", "Distribution", tmp_path) == 0
-    assert utils.table_flag("mvtec_bottle", "Distribution", tmp_path) == 1
+    assert hypothesis_table.table_flag("mvtec_new", "Distribution", tmp_path) is None
+    hypothesis_table.record_judgement("mvtec_new", 1, tmp_path)
+    hypothesis_table.record_judgement("mvtec_other", 0, tmp_path)
+    hypothesis_table.record_judgement("mvtec_bottle", 0, tmp_path)
+    assert hypothesis_table.table_flag("mvtec_new", "Foreground", tmp_path) == 1
+    assert hypothesis_table.table_flag("mvtec_other", "Distribution", tmp_path) == 0
+    assert hypothesis_table.table_flag("mvtec_bottle", "Distribution", tmp_path) == 1
 
 
 def test_an_even_image_is_a_manifold(tmp_path):
@@ -89,7 +92,7 @@ def test_a_sparse_spectrum_is_a_manifold():
 def test_judgements_of_processes_at_once_are_all_kept(tmp_path):
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     names = [f"mvtec_{letter}" for letter in "abcd"]
-    processes = [context.Process(target=utils.record_judgement, args=(name, 1, tmp_path)) for name in names]
+    processes = [context.Process(target=hypothesis_table.record_judgement, args=(name, 1, tmp_path)) for name in names]
     for process in processes:
         process.start()
     for process in processes:
@@ -98,10 +101,10 @@ def test_judgements_of_processes_at_once_are_all_kept(tmp_path):
 
 
 def test_a_judgement_that_the_table_lacks_still_counts_and_what_a_person_wrote_there_stays(tmp_path):
-    utils.record_judgement("mvtec_new", 1, tmp_path)
+    hypothesis_table.record_judgement("mvtec_new", 1, tmp_path)
     path = tmp_path / "mvtec_distribution.xlsx"
     pd.DataFrame([{"Class": "mvtec_new", "Distribution": 0, "Foreground": 1}]).to_excel(path, index=False)
-    utils.record_judgement("mvtec_other", 1, tmp_path)
-    assert utils.table_flag("mvtec_new", "Distribution", tmp_path) == 0
+    hypothesis_table.record_judgement("mvtec_other", 1, tmp_path)
+    assert hypothesis_table.table_flag("mvtec_new", "Distribution", tmp_path) == 0
     path.unlink()
-    assert utils.table_flag("mvtec_other", "Distribution", tmp_path) == 1
+    assert hypothesis_table.table_flag("mvtec_other", "Distribution", tmp_path) == 1

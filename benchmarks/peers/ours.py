@@ -16,8 +16,9 @@ import backbones
 import utils
 from benchmarks.peers import protocol
 from benchmarks.peers.protocol import Command, Run
-from datasets.base import EpochSampler
-from datasets.mvtec import DatasetSplit, MVTecDataset
+from datasets.base import DatasetSplit
+from datasets.mvtec import MVTecDataset
+from datasets.sampler import EpochSampler
 from glass import GLASS
 
 CPU = torch.device("cpu")

@@ -27,10 +27,11 @@ import click
 import numpy as np
 import torch
 
-from datasets.base import DatasetSplit, Draw
+from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
-from files import atomic_write
+from datasets.sampler import Draw
 from metrics import ImageMetrics, PixelMetrics
+from system.files import atomic_write
 
 EVALUATION_BATCH = 8
 PREDICTION_BATCHES = (1, 8)

@@ -1,0 +1,115 @@
+"""Small files that say how far each class is; status.py shows them, and processes that share classes read them.
+
+    models/plan.json                           the classes of the latest command line, in its order
+    models/backbone_<i>/<name>/progress.json   while a class trains: where it is, and for how long still
+    models/backbone_<i>/<name>/failure.json    why a class failed; it goes when the class succeeds
+
+Each is written as a whole by one process, never added to; one that cannot be read counts as absent.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from system.files import atomic_write
+
+PLAN, PROGRESS, FAILURE = "plan.json", "progress.json", "failure.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A class of a command line: "<dataset>_<class>", its backbone's name and position, its own position in -d."""
+
+    name: str
+    backbone: str = ""
+    backbone_index: int = 0
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A class that failed, and why."""
+
+    planned: Planned
+    error: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a class in training is.
+
+    Attributes:
+        epoch: the one under way, counted from 0.
+        epochs: of the whole training.
+        seconds_left: of training, as expected; None before anything is known.
+        best: best figures so far, as shown to people.
+    """
+
+    epoch: int
+    epochs: int
+    seconds_left: float | None
+    best: str = ""
+
+
+def write_plan(results_path: Path, classes: Sequence[Planned]) -> None:
+    """Write down what a command line wants; every process of it writes the same."""
+    _write(results_path / "models" / PLAN, {"classes": [asdict(each) for each in classes]})
+
+
+def read_plan(results_path: Path) -> list[Planned]:
+    """Return the classes of the latest command line."""
+    with suppress(TypeError, KeyError):
+        return [Planned(**each) for each in _read(results_path / "models" / PLAN)["classes"]]
+    return []
+
+
+def write_failure(folder: Path, failure: Failure) -> None:
+    """Write down in a class's folder of results that it failed."""
+    _write(folder / FAILURE, asdict(failure))
+
+
+def read_failure(folder: Path) -> Failure | None:
+    """Return how a class failed; None if it did not."""
+    with suppress(TypeError, KeyError):
+        content = _read(folder / FAILURE)
+        return Failure(Planned(**content["planned"]), str(content["error"]))
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Remove from a class's folder what only an unfinished or a failed class has."""
+    for name in (PROGRESS, FAILURE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def failures(results_path: Path) -> list[Failure]:
+    """Return the failures in a results folder."""
+    folders = sorted(path.parent for path in (results_path / "models").glob(f"backbone_*/*/{FAILURE}"))
+    return [failure for failure in map(read_failure, folders) if failure is not None]
+
+
+def write_standing(folder: Path, standing: Standing) -> None:
+    """Write down where the training of a class folder is; losing it is no loss, so the disk is not waited for."""
+    _write(folder / PROGRESS, asdict(standing), durable=False)
+
+
+def read_standing(folder: Path) -> Standing | None:
+    """Return where the training of a class folder is; None where none is under way."""
+    with suppress(TypeError):
+        content = _read(folder / PROGRESS)
+        return Standing(**content) if content else None
+    return None
+
+
+def _write(path: Path, content: dict[str, Any], durable: bool = True) -> None:
+    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode(), durable)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}

@@ -1,0 +1,77 @@
+"""An exported file to scores, run by onnxruntime; needs requirements/deploy.txt alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from artifacts.model_card import Card
+
+CARD, EXPORT = "model.json", "export.json"  # keys of the file's metadata
+IMAGE, VALID, SCORE, MAP = "image", "valid", "score", "map"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class OnnxEngine:
+    """Scores pictures of the model's size; may be shared by threads, which it serves at once.
+
+    Args:
+        file: written by export.py.
+        device: "auto" (CUDA where onnxruntime has it), "cpu", "cuda" or "cuda:<i>".
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, damaged, or not written by export.py.
+    """
+
+    def __init__(self, file: Path, device: str = "auto") -> None:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: check --model.")
+        self.session = _open(file, device)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        if CARD not in metadata:
+            raise ValueError(f"{file} is another model, not one that export.py wrote: give one of its files.")
+        self.card = Card.from_json(metadata[CARD], file)
+        self.inputs = [each.name for each in self.session.get_inputs()]
+        found = self.session.get_inputs()[0].shape[1:]
+        wanted = [*self.card.network.input_shape[1:], 3]
+        if self.inputs[0] != IMAGE or found != wanted:
+            raise ValueError(f"{file} takes pictures of {found}, but its model.json says {wanted}: export it again.")
+
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score pictures: see predictor.Engine."""
+        given = {IMAGE: pixels, VALID: valid}
+        scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
+        return scores, maps
+
+
+def _open(file: Path, device: str) -> "onnxruntime.InferenceSession":  # noqa: F821 - imported below
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    except ModuleNotFoundError as error:
+        advice = "install requirements/deploy.txt"
+        raise ValueError(f"--model {file} needs {error.name}, which is not installed: {advice}.") from error
+    providers = _providers(device, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    damaged = errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument, errors.NotImplemented, errors.Fail
+    try:
+        return onnxruntime.InferenceSession(file, options, providers)
+    except damaged as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} cannot be run ({reason}): it is damaged, or newer than onnxruntime.") from error
+
+
+def _providers(device: str, available: list[str]) -> list[str | tuple[str, dict[str, str]]]:
+    """Return what onnxruntime is to run on.
+
+    Raises:
+        ValueError: a device that is unknown, or not there.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise ValueError(f"--device {device} is unknown: give auto, cpu, cuda or cuda:<number>.")
+    if kind == "cuda" and CUDA not in available:
+        raise ValueError(f"--device {device}: this onnxruntime has {', '.join(available)} only; use onnxruntime-gpu.")
+    if kind == "cpu" or CUDA not in available:
+        return [CPU]
+    return [(CUDA, {"device_id": index or "0"}), CPU]

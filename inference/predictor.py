@@ -1,0 +1,242 @@
+"""One picture to a verdict: `Predictor(class_folder)(image)`, with PyTorch, or with onnxruntime for an exported file.
+
+    from predictor import Predictor
+
+    predictor = Predictor("results/models/backbone_0/mvtec_screw")
+    score, anomaly_map, verdict = predictor("000.png")
+
+Nothing here imports PyTorch; the engine that a model needs is imported when it is opened.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from artifacts.model_card import Card
+from images.geometry import LETTERBOX, Geometry
+from images.reading import open_rgb
+from inference.tiles import Blend, Box, Tiling
+
+LOGGER = logging.getLogger(__name__)
+
+
+OK, NG, UNKNOWN = "OK", "NG", "-"
+ONNX = ".onnx"
+
+Picture = Image.Image | np.ndarray | Path | str
+
+
+class Engine(Protocol):
+    """What runs a model; may be shared by threads."""
+
+    card: Card
+
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score pictures of the model's size.
+
+        Args:
+            pixels: uint8 RGB [B, H, W, 3].
+            valid: bool [B, H, W], false on the padding of letterboxed pictures.
+
+        Returns:
+            scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are NaN on padding.
+        """
+
+
+class Limits(NamedTuple):
+    """Above `score` a picture is NG, above `pixel` a pixel of its map is marked."""
+
+    score: float
+    pixel: float
+
+
+class Prediction(NamedTuple):
+    """What a model says of a picture.
+
+    Attributes:
+        score: in (0, 1); with tiles the highest of theirs.
+        map: float32 of the picture's own size, in (0, 1); NaN on what the model's centre crop cuts away.
+        verdict: "OK", "NG", or "-" without a threshold.
+    """
+
+    score: float
+    map: np.ndarray
+    verdict: str
+
+
+class Predictor:
+    """A model and the limits of its verdicts; may be shared by threads.
+
+    Args:
+        model: a class folder, or a file written by export.py.
+        checkpoint: weights of the class folder to use instead of the best ones. The calibrated threshold does not
+            hold for them.
+        backbone_weights: a file with the backbone's weights, where those that model.json names are not at hand.
+        threshold: score above which a picture is NG, instead of the calibrated one.
+        false_alarm_rate: share of good pictures that may be NG, from which the threshold is computed.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        tiling: cuts pictures into tiles that are scored apart.
+        batch_size: pictures, or tiles, that are scored together.
+
+    Attributes:
+        limits: None without a threshold.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
+    """
+
+    def __init__(
+        self, model: Path | str, checkpoint: Path | str | None = None, backbone_weights: Path | str | None = None,
+        threshold: float | None = None, false_alarm_rate: float | None = None, device: str = "auto",
+        tiling: Tiling | None = None, batch_size: int = 8,
+    ) -> None:  # fmt: skip
+        self.engine = open_engine(Path(model), checkpoint, backbone_weights, device)
+        self.geometry = Geometry.from_dict(self.engine.card.geometry)
+        self.limits = _limits(self.engine.card, threshold, false_alarm_rate)
+        self.tiling, self.batch_size = tiling, batch_size
+        if tiling is not None:
+            _check_tiles(tiling, self.geometry)
+            if self.limits is not None and threshold is None:
+                LOGGER.warning(
+                    "The threshold was calibrated on whole pictures: with tiles more of the good ones score above it. "
+                    "Set it by good pictures with --threshold, or train on pictures of the tiles' size."
+                )
+
+    def __call__(self, image: Picture) -> Prediction:
+        """Score one picture: a file, a PIL image, or uint8 RGB [H, W, 3].
+
+        Raises:
+            FileNotFoundError, ValueError: it cannot be read.
+        """
+        return self.predict([image])[0]
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """Score several pictures, of any sizes, batch by batch.
+
+        Raises:
+            FileNotFoundError, ValueError: one cannot be read.
+        """
+        opened = [as_image(picture) for picture in pictures]
+        if self.tiling is not None:
+            return [self._predict_tiles(image, self.tiling) for image in opened]
+        found = []
+        for start in range(0, len(opened), self.batch_size):
+            some = opened[start : start + self.batch_size]
+            for image, score, seen in zip(some, *self._run(some), strict=True):
+                found.append(self._prediction(score, self.geometry.restore(seen, (image.height, image.width))))
+        return found
+
+    def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
+        """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
+        pixels = np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else anomaly_map > self.limits.pixel
+        if not pixels.any():
+            return 0, None
+        rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
+        box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+        return int(pixels.sum()), tuple(map(int, box))
+
+    def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
+        size = (image.height, image.width)
+        boxes, blend, best = tiling.boxes(size), Blend(size, tiling.overlap), 0.0
+        for start in range(0, len(boxes), self.batch_size):
+            some = boxes[start : start + self.batch_size]
+            scores, maps = self._run([_cut(image, box) for box in some])
+            best = max(best, float(scores.max()))
+            for box, tile_map in zip(some, maps, strict=True):
+                blend.add(box, self.geometry.restore(tile_map, _size(box)))
+        return self._prediction(best, blend.result())
+
+    def _run(self, opened: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """Score pictures by the engine: scores [B], maps [B, H, W] of the model's size."""
+        pixels = np.stack([self.geometry.apply(image) for image in opened])
+        valid = np.ones(pixels.shape[:3], dtype=bool)
+        if self.geometry.mode == LETTERBOX:
+            valid = np.stack([self.geometry.valid((image.height, image.width)) for image in opened])
+        return self.engine(pixels, valid)
+
+    def _prediction(self, score: float, anomaly_map: np.ndarray) -> Prediction:
+        verdict = UNKNOWN if self.limits is None else NG if score > self.limits.score else OK
+        return Prediction(float(score), anomaly_map, verdict)
+
+
+def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Path | str | None, device: str) -> Engine:
+    """Open a class folder or an exported file.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
+    """
+    if model.suffix == ONNX:
+        if checkpoint or backbone_weights:
+            raise ValueError(f"{model} holds all its weights: leave --checkpoint and --backbone_weights away.")
+        from inference.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model, device)
+    try:
+        from inference.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        advice = "install requirements.txt, or give a file made by export.py --format onnx"
+        raise ValueError(f"--model {model} needs {error.name}, which is not installed: {advice}.") from error
+    files = (None if file is None else Path(file) for file in (checkpoint, backbone_weights))
+    return TorchEngine(model, *files, device)
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """Return a picture as a PIL image, RGB.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be read, or is no picture.
+    """
+    if isinstance(picture, Path | str):
+        return open_rgb(Path(picture))
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"An array {picture.dtype} {list(picture.shape)} is no picture: give uint8 RGB [H, W, 3].")
+    return Image.fromarray(picture)
+
+
+def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None) -> Limits | None:
+    """Return the limits: of a threshold that is given, for a rate that is given, or as calibrated."""
+    if threshold is not None and false_alarm_rate is not None:
+        raise ValueError("--threshold and --false_alarm_rate exclude each other: give one.")
+    if threshold is not None:
+        return Limits(threshold, threshold if card.threshold is None else card.threshold.pixel)
+    chosen = card.threshold
+    if false_alarm_rate is not None:
+        if card.calibration is None:
+            raise ValueError(f"--false_alarm_rate: {card.name} has no calibration scores: give --threshold.")
+        chosen = card.calibration.threshold(false_alarm_rate)
+    if chosen is None:
+        LOGGER.warning("%s has no threshold: the verdict is '%s'. Give --threshold for one.", card.name, UNKNOWN)
+        return None
+    LOGGER.info("%s: %s.", card.name, chosen)
+    return Limits(chosen.score, chosen.pixel)
+
+
+def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:
+    """Make sure that the model's crop leaves no gaps between tiles.
+
+    Raises:
+        ValueError: it does.
+    """
+    seen = ~np.isnan(geometry.restore(np.zeros(geometry.imagesize, dtype=np.float32), tiling.size))
+    lost = max(side - int(seen.any(axis).sum()) for side, axis in zip(tiling.size, (1, 0), strict=True))
+    if lost > tiling.overlap:
+        raise ValueError(
+            f"--overlap {tiling.overlap} leaves gaps: the model's centre crop cuts {lost} pixels off a tile of "
+            f"{tiling.size[0]}x{tiling.size[1]}. Give --overlap {lost} or more, or tiles of the crop's shape."
+        )
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    rows, columns = box
+    return image.crop((columns.start, rows.start, columns.stop, rows.stop))
+
+
+def _size(box: Box) -> tuple[int, int]:
+    rows, columns = box
+    return rows.stop - rows.start, columns.stop - columns.start

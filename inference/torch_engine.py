@@ -1,0 +1,167 @@
+"""A class folder to scores: the networks built from its model.json as training built them, run by PyTorch."""
+
+import dataclasses
+import hashlib
+import logging
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+
+import backbones
+import utils
+from artifacts import checkpoint, model_card
+from artifacts.model_card import Card
+from glass import GLASS
+from images import drawing, geometry
+
+LOGGER = logging.getLogger(__name__)
+
+
+KEPT_WEIGHTS = "../backbone.safetensors"  # beside the class folders, where they are not ImageNet's
+PAPER_SIDE = 288
+PAPER_NETWORK = model_card.Network([3, PAPER_SIDE, PAPER_SIDE], 1536, 1536, 3, 1, 2, 1024, "fp32")
+PAPER_GEOMETRY = geometry.Geometry(PAPER_SIDE, (PAPER_SIDE, PAPER_SIDE))
+
+
+class TorchEngine:
+    """Scores pictures of the model's size; may be shared by threads, which it serves one after the other.
+
+    Args:
+        folder, file, backbone_weights: see open_model.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<i>".
+    """
+
+    def __init__(self, folder: Path, file: Path | None, backbone_weights: Path | None, device: str) -> None:
+        self.glass, self.card = open_model(folder, file, backbone_weights, pick_device(device))
+        self.lock = Lock()  # the backbone's hooks keep a batch's features
+
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score pictures: see predictor.Engine."""
+        batch = {"image": torch.from_numpy(np.stack([drawing.normalise(each) for each in pixels]))}
+        if not valid.all():
+            batch["valid"] = torch.from_numpy(valid)
+        with self.lock:
+            _, scores, maps = next(self.glass.scored([batch]))
+            return scores.cpu().numpy(), maps.cpu().numpy()
+
+
+def open_model(
+    folder: Path, file: Path | None, backbone_weights: Path | None, device: torch.device
+) -> tuple[GLASS, Card]:
+    """Build the networks of a class folder with its weights, ready to score.
+
+    Args:
+        folder: holds ckpt_best_<epoch>.pth, and model.json but for checkpoints of the authors.
+        file: the checkpoint, the best one by default. The card's threshold goes with the one it describes only.
+        backbone_weights: a file with the backbone's weights, for where those that the card names are not at hand.
+        device: to run on.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
+    """
+    file = _checkpoint(folder, file)
+    described = _card(folder, file)
+    network, backbone = described.network, described.backbone
+    utils.set_precision(network.precision)
+    source = str(backbone_weights or (backbone.weights if backbone.file is None else folder / backbone.file))
+    loaded = backbones.load(backbone.name, source, tuple(network.input_shape[1:]))
+    original = {key: value.clone().contiguous() for key, value in loaded.state_dict().items()}
+    glass = GLASS(device)
+    options = {key: value for key, value in dataclasses.asdict(network).items() if key != "input_shape"}
+    glass.load(loaded, backbone.layers, device, tuple(network.input_shape), train_backbone=backbone.trained, **options)
+    used = glass.aggregator.used_keys
+    backbones.check_complete(loaded, used, source)
+    found = backbones.fingerprint({key: value for key, value in original.items() if key in used})
+    if backbone.sha256 and found != backbone.sha256:
+        raise ValueError(
+            f"{source} holds other weights than {folder / model_card.FILE} names: give those of the training."
+        )
+    glass.load_weights(file)
+    return glass, described
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name.
+
+    Raises:
+        ValueError: it is unknown, or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ValueError(f"--device {name} is unknown: give auto, cpu, cuda or cuda:<number>.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name} is not there: PyTorch finds {torch.cuda.device_count()} CUDA devices.")
+    return torch.device(name)
+
+
+def _checkpoint(folder: Path, file: Path | None) -> Path:
+    """Return the checkpoint to load."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: give a class folder, <results>/models/backbone_0/<name>.")
+    if file is not None:
+        return file
+    best = checkpoint.best_checkpoint(folder)
+    if best is None:
+        raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: give a class folder, or --checkpoint FILE.")
+    return best[0]
+
+
+def _card(folder: Path, file: Path) -> Card:
+    """Return the folder's card; where the weights are not those that it describes, without their threshold."""
+    if not (folder / model_card.FILE).is_file():
+        LOGGER.warning(
+            "%s has no %s: the paper's settings are assumed (wideresnet50, layer2 and layer3, 1536/1536, %d pixels, "
+            "centre crop).", folder, model_card.FILE, PAPER_SIDE,
+        )  # fmt: skip
+        return _paper_card(folder, file)
+    described = model_card.read(folder)
+    digest = _digest(file)
+    if digest == described.checkpoint.sha256:
+        return described
+    LOGGER.warning(
+        "%s is not the checkpoint that %s describes: its threshold is not used.", file, folder / model_card.FILE
+    )
+    used = model_card.Checkpoint(file.name, digest, None, "given")
+    nothing = model_card.Statistics(None, None, None)
+    return dataclasses.replace(
+        described, checkpoint=used, threshold=None, f1_max=None, statistics=nothing, calibration=None
+    )
+
+
+def _paper_card(folder: Path, file: Path) -> Card:
+    """Describe a checkpoint of the authors, about which only what the paper says is known."""
+    kept = folder / KEPT_WEIGHTS
+    name, layers = backbones.DEFAULT, backbones.natural_layers(backbones.DEFAULT)
+    weights = ("file", "", KEPT_WEIGHTS) if kept.is_file() else (backbones.IMAGENET, "", None)
+    return Card(
+        name=folder.resolve().name,
+        checkpoint=model_card.Checkpoint(file.name, _digest(file), None, "best"),
+        backbone=model_card.Backbone(name, layers, *weights, trained=False),
+        network=PAPER_NETWORK,
+        geometry=PAPER_GEOMETRY.to_dict(),
+        normalisation=model_card.Normalisation(
+            *(_listed(each) for each in (drawing.IMAGENET_MEAN, drawing.IMAGENET_STD))
+        ),
+        hypothesis=None,
+        threshold=None,
+        f1_max=None,
+        statistics=model_card.Statistics(None, None, None),
+        images=model_card.Images(None, 0, 0, 0),
+        provenance=model_card.Provenance("assumed", "", "", 0, "", {}, None),
+        calibration=None,
+    )
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file} does not exist: check --checkpoint.") from error
+
+
+def _listed(values: np.ndarray) -> list[float]:
+    return [round(float(value), 6) for value in values.ravel()]

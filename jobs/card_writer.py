@@ -1,0 +1,142 @@
+"""A tested class, written down: from a run's networks, images and scores to its model.json (see card.py)."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifacts import checkpoint, model_card, run_info
+from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary, Threshold
+from datasets.base import AnomalyDataset
+from glass import GLASS
+from images import drawing
+from jobs.held_out import ClassSets
+from metrics import ImageScores, f1_max
+from training.selection import LAST
+
+LOGGER = logging.getLogger(__name__)
+
+
+TRAINING, TEST = "training", "test"  # which kind of run described a class
+NETWORK = [item.name for item in dataclasses.fields(model_card.Network)]
+ADVICE = "for one, hold out normal images (dataset --calibration 0.1) or add them to the test set"
+
+
+def known_card(folder: Path) -> Card | None:
+    """Return the card of a class folder if it describes the best weights that are there, else None.
+
+    Raises:
+        ValueError: the card is damaged, or of a newer version.
+    """
+    if not (folder / model_card.FILE).is_file():
+        return None
+    known, best = model_card.read(folder), checkpoint.best_checkpoint(folder)
+    return known if best and known.checkpoint == _checkpoint(*best, known.checkpoint.select) else None
+
+
+def with_rate(known: Card, false_alarm_rate: float) -> Card:
+    """Return a card with the threshold for another false-alarm rate."""
+    return dataclasses.replace(known, threshold=_threshold(known.calibration, false_alarm_rate))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the best weights give: scores of the test images, and of the calibration images if any are held out."""
+
+    tested: ImageScores
+    calibrated: ImageScores | None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What thresholds are set by: held-out normals, else the normal images of the test; None without."""
+        if self.calibrated is None:
+            return Calibration.of(model_card.TEST_NORMALS, *self.tested.of(0))
+        return Calibration.of(model_card.HELD_OUT, *self.calibrated.of(0))
+
+
+def new_card(
+    glass: GLASS, sets: ClassSets, scores: Scores, select: str, rate: float, backbone: model_card.Backbone,
+    options: Mapping[str, Any], origin: model_card.Provenance,
+) -> Card:  # fmt: skip
+    """Describe the best weights of a class folder.
+
+    Args:
+        glass: the networks, their class folder chosen.
+        sets: the images of the class.
+        scores: by these weights.
+        select: the rule that chose them.
+        rate: wanted false-alarm rate.
+        backbone, origin: parts of the card.
+        options: those of the command `net`.
+    """
+    (normal, _), (defect, _), calibration = scores.tested.of(0), scores.tested.of(1), scores.calibration
+    calibrating, trained = calibration.scores if calibration else [], origin.made_by == TRAINING
+    return Card(
+        name=sets.test.name,
+        checkpoint=_checkpoint(*checkpoint.best_checkpoint(glass.ckpt_dir), select),
+        backbone=backbone,
+        network=_network(sets.test, options),
+        geometry=sets.test.geometry.to_dict(),
+        normalisation=model_card.Normalisation(_listed(drawing.IMAGENET_MEAN), _listed(drawing.IMAGENET_STD)),
+        hypothesis=("hypersphere" if glass.hypersphere else "manifold") if trained else None,
+        threshold=_threshold(calibration, rate),
+        f1_max=_f1_max(normal, defect),
+        statistics=Statistics(Summary.of(calibrating), Summary.of(normal), Summary.of(defect)),
+        images=_images(sets, len(calibrating), trained),
+        provenance=origin,
+        calibration=calibration,
+    )
+
+
+def origin(made_by: str, seed: int, device: str) -> model_card.Provenance:
+    """Return what is known about this run."""
+    versions, git = run_info.versions(), run_info.git_state()
+    return model_card.Provenance(made_by, run_info.date(), run_info.command(), seed, device, versions, git)
+
+
+def say_verdicts(name: str, threshold: Threshold | None, tested: ImageScores) -> None:
+    """Log the threshold, and how many test images are above it."""
+    if threshold is None:
+        LOGGER.info("%s: no threshold, as no normal image was left to calibrate it: %s.", name, ADVICE)
+        return
+    kinds = []
+    for label, kind in ((0, "normal"), (1, "defective")):
+        scores, _ = tested.of(label)
+        kinds += [f"{(scores > threshold.score).sum()} of {len(scores)} {kind}"] if len(scores) else []
+    above = f"; above it: {' and '.join(kinds)} test images" if kinds else ""
+    LOGGER.info("%s: %s%s.", name, threshold, above)
+
+
+def _threshold(calibration: Calibration | None, rate: float) -> Threshold | None:
+    return None if calibration is None else calibration.threshold(rate)
+
+
+def _checkpoint(path: Path, epoch: int, select: str) -> model_card.Checkpoint:
+    return model_card.Checkpoint(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), epoch, select)
+
+
+def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
+    score, f1 = f1_max(normal, defect)
+    return None if np.isnan(f1) else F1Max(score, f1, len(normal), len(defect))
+
+
+def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Images:
+    if not trained:
+        return model_card.Images(None, calibration, None, len(sets.test))
+    return model_card.Images(
+        len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test)
+    )
+
+
+def _network(test: AnomalyDataset, options: Mapping[str, Any]) -> model_card.Network:
+    values = {name: options[name] for name in NETWORK if name in options}
+    return model_card.Network(input_shape=list(test.imagesize), **values)
+
+
+def _listed(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values.ravel()]  # float32 0.485 is 0.48500001430511475

@@ -1,0 +1,191 @@
+"""Images that training never sees: to set a threshold by, and to choose an epoch on.
+
+Which ones are held out is a function of (seed, class) alone.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from datasets.base import AnomalyDataset, Entry
+from datasets.sampler import Draw
+from training.selection import BEST, LAST, SYNTHETIC, VAL, Selection
+from utils import derive_seed
+
+LOGGER = logging.getLogger(__name__)
+
+
+CALIBRATION = "calibration"  # what images are held out for; selection.SYNTHETIC is another
+
+
+class SyntheticDefects(Dataset):
+    """Normal images, each as it is and then with a synthetic defect; a sample as of datasets.base.
+
+    The defects are those of training, but their draws depend on (seed, class, image) alone. The ground truth is where
+    the defect changes the image.
+
+    Args:
+        normals: held-out training images.
+        seed: of the draws.
+    """
+
+    fixed_images = True
+
+    def __init__(self, normals: AnomalyDataset, seed: int) -> None:
+        self.normals, self.seed = normals, seed
+
+    def __len__(self) -> int:
+        return 2 * len(self.normals)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | int | str]:
+        position, with_defect = divmod(int(index), 2)
+        seed = derive_seed(self.seed, self.normals.name, position, "synthetic defect")
+        sample = self.normals[Draw(position, seed, bool(with_defect))] | {"index": int(index)}
+        nothing = torch.ones(1, dtype=torch.int64)  # a placeholder, as in test samples
+        if not with_defect:
+            return sample
+        changed = (sample["aug"] != sample["image"]).any(0, keepdim=True).float()  # [1, H, W]
+        defective = {"image": sample["aug"], "mask_gt": changed, "is_anomaly": 1}
+        return sample | defective | {"aug": nothing, "mask_s": nothing}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The feature grid, on which a defect must show; set it to the backbone's before iterating."""
+        return self.normals.grid
+
+    @grid.setter
+    def grid(self, grid: tuple[int, int]) -> None:
+        self.normals.grid = grid
+
+
+@dataclass(frozen=True)
+class ClassSets:
+    """The images of a class by their use; no image has two, but that the released rule chooses on the test set.
+
+    Attributes:
+        rule: how the epoch is chosen; selection.LAST where the wanted rule finds nothing to go by.
+        train: to train on; None where only tests are wanted.
+        test: to test.
+        choosing: epochs are evaluated on these.
+        calibration: normal ones for the threshold; None where the test set's serve.
+    """
+
+    rule: str
+    train: AnomalyDataset | None
+    test: AnomalyDataset
+    choosing: AnomalyDataset | SyntheticDefects
+    calibration: AnomalyDataset | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Return what the readers listed, whatever its use."""
+        choosing = self.choosing.normals if isinstance(self.choosing, SyntheticDefects) else self.choosing
+        parts = (self.train, self.test, choosing, self.calibration)
+        return list(dict.fromkeys(entry for part in parts if part is not None for entry in part.entries))
+
+    @property
+    def normals(self) -> int | None:
+        """How many normal training images there are, held-out ones included; None where only tests are wanted."""
+        if self.train is None:
+            return None
+        held = len(self.choosing.normals) if isinstance(self.choosing, SyntheticDefects) else 0
+        return len(self.train) + held + (0 if self.calibration is None else len(self.calibration))
+
+
+def share_out(
+    train: AnomalyDataset | None, test: AnomalyDataset, selection: Selection, calibration: float, seed: int
+) -> ClassSets:
+    """Decide which images serve what, and say so where some are held out.
+
+    Args:
+        train, test: all images of a class.
+        selection: the wanted rule.
+        calibration: share of the training images that the threshold is calibrated on; 0 for none.
+        seed: of the choice.
+
+    Raises:
+        ValueError: there are too few images.
+    """
+    rule, choosing, held = selection.rule, test, None
+    if rule == VAL:
+        test, choosing = split_test(test, selection.share, seed)
+        LOGGER.info("%s: epochs are chosen on %d test images, %d are tested.", test.name, len(choosing), len(test))
+    if train is None:
+        return ClassSets(rule, None, test, choosing)
+    if rule == BEST and not ranks_epochs(test):
+        rule = LAST
+        _say_last(test, selection.patience)
+    if calibration > 0:
+        train, held = hold_out(train, calibration, seed, CALIBRATION)
+        held.textures = None  # no defects
+        LOGGER.info("%s: %d normal images are held out for the threshold.", train.name, len(held))
+    if rule == SYNTHETIC:
+        train, normals = hold_out(train, selection.share, seed, SYNTHETIC)
+        choosing = SyntheticDefects(normals, seed)
+        LOGGER.info("%s: epochs are chosen on %d held-out normal images, with and without synthetic defects.",
+                    train.name, len(normals))  # fmt: skip
+    return ClassSets(rule, train, test, choosing, held)
+
+
+def hold_out(images: AnomalyDataset, share: float, seed: int, purpose: str) -> tuple[AnomalyDataset, AnomalyDataset]:
+    """Split training images into those to train on and those held out, at least one each.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    held = _choose(range(len(images)), share, (seed, images.name, purpose), least=1)
+    rest = sorted(set(range(len(images))) - set(held))
+    if not rest:
+        raise ValueError(f"{images.name}: of {len(images)} training images none can be held out: add normal images.")
+    return images.part(rest), images.part(held, held_out=True)
+
+
+def split_test(images: AnomalyDataset, share: float, seed: int) -> tuple[AnomalyDataset, AnomalyDataset]:
+    """Split test images, kind by kind, into those to test and those to choose an epoch on.
+
+    Raises:
+        ValueError: either part would lack normal or defective images.
+    """
+    kinds: dict[str, list[int]] = {}
+    for position, entry in enumerate(images.entries):
+        kinds.setdefault(entry.kind, []).append(position)
+    chosen = {i for kind, group in kinds.items() for i in _choose(group, share, (seed, images.name, "val", kind))}
+    parts = images.part([i for i in range(len(images)) if i not in chosen]), images.part(sorted(chosen))
+    if any({entry.is_anomaly for entry in part.entries} != {0, 1} for part in parts):
+        advice = "add test images, change --val_share, or choose on synthetic defects (--select synthetic)"
+        raise ValueError(f"{images.name}: --select val needs normal and defective images in both parts: {advice}.")
+    return parts
+
+
+def ranks_epochs(images: AnomalyDataset) -> bool:
+    """Say whether labels or masks allow an AUROC: there are defects, and normal images or masks beside them."""
+    defects = [entry for entry in images.entries if entry.is_anomaly]
+    return bool(defects) and (len(defects) < len(images) or any(entry.mask for entry in defects))
+
+
+def _say_last(test: AnomalyDataset, patience: int) -> None:
+    """Say that the last epoch is kept for want of labelled test images.
+
+    Raises:
+        ValueError: there is a patience, which then has nothing to go by.
+    """
+    reason = f"{test.name}: no test images"
+    if len(test):
+        reason = (
+            f"{test.name}: its {len(test)} test images cannot rank epochs, which takes defects, and normals or masks"
+        )
+    if patience:
+        raise ValueError(f"{reason}: leave --patience, or give --select synthetic.")
+    LOGGER.info("%s: it trains to the last epoch, which is kept as the best.", reason)
+
+
+def _choose(positions: Sequence[int], share: float, key: tuple[int | str, ...], least: int = 0) -> list[int]:
+    """Choose a share of positions, rounded, half up; sorted."""
+    count = max(least, math.floor(share * len(positions) + 0.5))
+    order = np.random.default_rng(derive_seed(*key)).permutation(len(positions))
+    return sorted(positions[i] for i in order[:count])

@@ -1,0 +1,322 @@
+"""reporting/report_page.py: to be written."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image
+
+from artifacts import class_results, test_scores
+from artifacts.test_scores import Evidence
+from datasets import published
+from jobs import review_pictures
+from metrics import compute_imagewise_retrieval_metrics
+from reporting import comparison as paper
+from reporting import plots as svg
+from reporting import review, tables
+from system import claims
+from system.files import atomic_write
+
+PAGE = Path("report") / "index.html"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+CARD, RUN = "model.json", "run.json"  # of a class folder: what its weights are, and how they were made
+PICTURE_BYTES = 2_500_000  # of all pictures of a page; with many classes, each shows fewer
+FPR_LIMIT = 0.3  # of the curve of the overlap of regions
+
+
+@dataclass
+class Picture:
+    """A picture of the page: a data URI, its size, and what is said about it."""
+
+    uri: str
+    width: int
+    height: int
+    title: str
+    alt: str
+    note: str = ""
+
+
+@dataclass
+class ClassPage:
+    """What the page shows of one class."""
+
+    result: class_results.Result
+    anchor: str
+    comparison: paper.Comparison
+    evidence: Evidence | None = None
+    plots: list[tuple[str, str]] = field(default_factory=list)  # titles and SVG
+    kinds: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)  # by review's names
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float | None:
+        """The score above which an image is an alarm."""
+        return None if self.evidence.threshold is None else self.evidence.threshold["score"]
+
+    @property
+    def above(self) -> dict[int, int]:
+        """Return how many test images score above the threshold, by label."""
+        found = zip(self.evidence.labels, self.evidence.scores, strict=True)
+        alarms = [label for label, score in found if score > self.threshold]
+        return {label: alarms.count(label) for label in (0, 1)}
+
+
+def write(results_path: Path, out: Path | None = None) -> Path:
+    """Make the page of a results folder and write it; return where.
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+        ValueError: a file in it is damaged.
+    """
+    path = out or results_path / PAGE
+    atomic_write(path, build(results_path).encode())
+    return path
+
+
+def collect(results_path: Path) -> tuple[list[class_results.Result], Path | None]:
+    """Make what is derived from the classes' own files, results.csv and the page; return the results, and the page.
+
+    Where classes finish meanwhile, once more. There is no page without results, nor while another process changes what
+    it shows: that one makes it when it ends.
+
+    Raises:
+        ValueError: a file of a class is damaged.
+    """
+    results, page = class_results.write_csv(results_path), None
+    while results:
+        try:
+            page = write(results_path)
+        except FileNotFoundError:
+            if not is_busy(results_path):
+                raise
+        before, results = class_results.to_csv(results), class_results.write_csv(results_path)
+        if class_results.to_csv(results) == before:
+            break
+    return results, page
+
+
+def is_busy(results_path: Path) -> bool:
+    """Say whether some process works on a class of a results folder."""
+    folders = (results_path / "models").glob("backbone_*/*")
+    return any(claims.holder(folder) is not None for folder in folders if folder.is_dir())
+
+
+def build(results_path: Path) -> str:
+    """Return the page of a results folder; raises as `write` does."""
+    results = class_results.collect(results_path)
+    if not results:
+        raise FileNotFoundError(f"{results_path} holds no models/backbone_*/<class>/result.json: test a class first.")
+    folders = [class_results.result_path(results_path, each.backbone_index, each.name).parent for each in results]
+    found = [test_scores.read(folder, result.best) for folder, result in zip(folders, results, strict=True)]
+    keys = [(result.backbone_index, result.name) for result in results]
+    counts = {key: each.counts() for key, each in zip(keys, found, strict=True) if each is not None}
+    rows = paper.compare(results, counts)
+    of_class = [row for row in rows if row.name in {result.name for result in results}]
+    several = len({result.backbone_index for result in results}) > 1
+    pages = [_class_page(*each, several) for each in zip(folders, results, of_class, found, strict=True)]
+    _share_pictures(pages, folders)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "points": _points, "epoch": _epoch, "score": _score}
+    environment.filters |= {"breakable": _breakable, "chosen": lambda rule: tables.CHOSEN.get(rule, "best epoch")}
+    return environment.get_template("report.html").render(
+        pages=pages,
+        groups=_groups(results),
+        rows=[row for row in rows if row.published],
+        metrics=class_results.METRICS,
+        compared=published.METRICS,
+        methods=published.METHODS,
+        review=review_pictures,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+    )
+
+
+def _class_page(
+    folder: Path,
+    result: class_results.Result,
+    comparison: paper.Comparison,
+    found: Evidence | None,
+    several: bool,
+) -> ClassPage:
+    """Gather what is known of a class; the pictures come later."""
+    anchor = f"{result.name}-{result.backbone_index}" if several else result.name
+    page = ClassPage(result, anchor, comparison, found)
+    card, run = _read_json(folder / CARD), _read_json(folder / RUN)
+    told = {"options", *result.settings}
+    run = {key: value for key, value in run.items() if key not in told}
+    page.provenance = _flat({"training": run, "model.json": card.get("provenance")})
+    if found is None:
+        return page
+    page.plots = [(title, Markup(drawn)) for title, drawn in _plots(page)]
+    page.kinds = _kinds(page)
+    return page
+
+
+def _plots(page: ClassPage) -> list[tuple[str, str]]:
+    """Draw what there is of a class: titles and SVG."""
+    found, name = page.evidence, page.result.name
+    drawn = []
+    if found.scores:
+        drawn.append(
+            (
+                "Image scores",
+                svg.histogram(_by_label(found), page.threshold, f"{name}: histogram of image scores"),
+            )
+        )
+    roc = {part: found.curves[f"{part}_roc"] for part in ("image", "pixel") if f"{part}_roc" in found.curves}
+    if roc:
+        drawn.append(("ROC", svg.rates(roc, f"{name}: ROC curves of images and pixels")))
+    if "pixel_pro" in found.curves:
+        overlap = {"regions": found.curves["pixel_pro"]}
+        label = f"{name}: overlap of defect regions over false positive rate"
+        drawn.append(("Per-region overlap", svg.rates(overlap, label, "mean overlap of regions", FPR_LIMIT)))
+    return drawn + _training_plots(page)
+
+
+def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
+    parts = (
+        ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
+        ("Loss", {"loss": "loss"}, "iteration", "loss", None),
+        ("Told apart in training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
+    )
+    drawn = []
+    for title, tags, x, y, mark in parts:
+        curves = {name: page.evidence.training[tag] for name, tag in tags.items() if tag in page.evidence.training}
+        mark = None if mark is None or math.isnan(mark) else mark
+        if curves:
+            drawn.append((title, svg.training(curves, f"{page.result.name}: {title.lower()}", x, y, mark)))
+    return drawn
+
+
+def _by_label(found: Evidence) -> dict[str, list[float]]:
+    """Return the scores of normal and of defective images, where there are any."""
+    scores: dict[str, list[float]] = {"normal": [], "defect": []}
+    for label, score in zip(found.labels, found.scores, strict=True):
+        scores["defect" if label else "normal"].append(score)
+    return {name: each for name, each in scores.items() if each}
+
+
+def _kinds(page: ClassPage) -> list[dict[str, Any]]:
+    """Return a row per kind of image, normal ones first: how it scores, and how well it is told from normal ones."""
+    found, rows = page.evidence, []
+    normal = _by_label(found).get("normal", [])
+    for label, kind in sorted({*zip(found.labels, found.kinds, strict=True)}):
+        each = zip(found.labels, found.kinds, found.scores, strict=True)
+        scores = [score for *key, score in each if key == [label, kind]]
+        labels = [0] * len(normal) + [1] * len(scores)
+        auroc = compute_imagewise_retrieval_metrics([*normal, *scores], labels)["auroc"] if label else math.nan
+        row = {"kind": kind, "label": label, "images": len(scores), "auroc": auroc, "above": None}
+        row |= {"low": min(scores), "median": median(scores), "high": max(scores)}
+        if page.threshold is not None:
+            row["above"] = sum(score > page.threshold for score in scores)
+        rows.append(row)
+    return rows
+
+
+def _groups(
+    results: Sequence[class_results.Result],
+) -> list[tuple[str, list[class_results.Result], class_results.Result]]:
+    """Return, per backbone, its name, the results of its classes, and their mean."""
+    groups: dict[int, list[class_results.Result]] = {}
+    for result in results:
+        groups.setdefault(result.backbone_index, []).append(result)
+    return [(group[0].backbone, group, class_results.mean(group)) for group in groups.values()]
+
+
+def _share_pictures(pages: Sequence[ClassPage], folders: Sequence[Path]) -> None:
+    """Give every class its pictures, the first of each sort first, as long as they fit into the page."""
+    left = PICTURE_BYTES
+    for rank in range(review.COUNT):
+        for page, folder in zip(pages, folders, strict=True):
+            for name in (review.MISSED, review.ALARM, review.SYNTHETIC):
+                picture = _picture(page, folder, name, rank)
+                if picture is not None and len(picture.uri) <= left:
+                    left -= len(picture.uri)
+                    page.pictures.setdefault(name, []).append(picture)
+
+
+def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | None:
+    """Return the picture of a rank, counted from 0; None where there is none, or where it is of another test."""
+    path = review.picture(folder, name, rank)
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    with Image.open(path) as image:
+        width, height = image.size
+    uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    if name == review.SYNTHETIC:
+        alt = f"A normal training picture of {page.result.name}, and the same with a synthetic defect, outlined"
+        return Picture(uri, width, height, f"Example {rank + 1}", alt)
+    if page.evidence is None:
+        return None
+    label = int(name == review.MISSED)
+    worst = page.evidence.worst(label, review.COUNT)
+    if rank >= len(worst):
+        return None
+    image, score = page.evidence.images[worst[rank]], page.evidence.scores[worst[rank]]
+    shown = "with its defect outlined, and under its heat map" if label else "and the same under its heat map"
+    alt = f"{image}, {'defective' if label else 'normal'}, score {_score(score)}: the picture {shown}"
+    wrong = page.threshold is not None and (score > page.threshold) != bool(label)
+    note = ("missed" if label else "false alarm") if wrong else ""
+    return Picture(uri, width, height, f"{image} · {_score(score)}", alt, note)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; {} where there is no file.
+
+    Raises:
+        ValueError: damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or delete it and test the class again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (no object): restore it, or delete it and test the class again.")
+    return content
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, str]:
+    """Return nested values under dotted names, as text; what is None is left out."""
+    if isinstance(content, list) and any(isinstance(each, dict) for each in content):
+        content = dict(enumerate(content, 1))
+    if isinstance(content, dict):
+        found = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
+        return {key: value for each in found for key, value in each.items()}
+    if content is None:
+        return {}
+    return {prefix: ", ".join(map(str, content)) if isinstance(content, list) else str(content)}
+
+
+def _percent(fraction: float) -> str:
+    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _points(value: float, form: str = ".1f") -> str:
+    return "-" if math.isnan(value) else format(value, form).replace("-", "\N{MINUS SIGN}")
+
+
+def _epoch(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0f}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _breakable(text: Any) -> Markup:
+    """Let a long name break after underscores, slashes and dots."""
+    return Markup(re.sub("([_/.])", r"\1<wbr>", str(escape(text))))

@@ -1,0 +1,88 @@
+"""reporting/tables.py: to be written."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from artifacts.class_results import METRICS, Result, from_csv, mean
+from artifacts.class_status import Failure
+
+CHOSEN = {  # rule of selection.py -> what the heading says of the best epoch
+    "best": "best epoch on test",
+    "last": "best = last epoch",
+    "val": "best epoch on held-out test part",
+    "synthetic": "best epoch on synthetic",
+}
+NAME_WIDTH = 30  # characters on screen; a line stays within 120
+LINE_WIDTH = 120
+
+
+def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
+    """Return the table for the screen: best and last epoch side by side; a part per backbone, each with its mean.
+
+    A class that failed has a line that says why, in its place and instead of figures of an earlier run.
+    """
+    failed = {(failure.planned.backbone_index, failure.planned.name): failure for failure in failures}
+    rows = [result for result in results if (result.backbone_index, result.name) not in failed]
+    rows += [Result(**asdict(failure.planned)) for failure in failures]
+    rows.sort(key=lambda row: (row.backbone_index, row.order, row.name))
+    groups = {row.backbone_index: [] for row in rows}
+    for row in rows:
+        groups[row.backbone_index].append(row)
+    errors = {place: failure.error for place, failure in failed.items()}
+    return "\n\n".join(_table(rows, errors) for rows in groups.values())
+
+
+def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:
+    width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
+    done = [row for row in rows if (row.backbone_index, row.name) not in errors]
+    heads = " ".join(f"{head:>5}" for head in (*METRICS.values(), "epoch"))
+    chosen = {row.select for row in done}
+    best = "best epoch, by various rules" if len(chosen) > 1 else CHOSEN.get("".join(chosen), "best epoch")
+    top = f"{'':{width}} | {best + ' (%)':^{len(heads)}} | {'last epoch (%)'}"
+    titles = f"{rows[0].backbone[:width]:{width}} | {heads} | {heads}"
+    rule = "-" * len(titles)
+    lines = [_line(row, width, errors.get((row.backbone_index, row.name))) for row in rows]
+    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width)])
+
+
+def _line(result: Result, width: int, error: str | None = None) -> str:
+    if error is not None:
+        return f"{result.name[:width]:{width}} | failed: {error}"[:LINE_WIDTH].rstrip()
+    halves = (_half(result.best, result.best_epoch), _half(result.last, result.last_epoch))
+    return f"{result.name[:width]:{width}} | {' | '.join(halves)}"
+
+
+def _half(metrics: dict[str, float], epoch: float) -> str:
+    cells = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in metrics.values()]
+    cells.append("-" if math.isnan(epoch) else f"{epoch:.0f}")
+    return " ".join(f"{cell:>5}" for cell in cells)
+
+
+def print_tables(paths: Sequence[Path]) -> None:
+    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: it is no results.csv.
+    """
+    rows = []
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: give the results.csv of finished runs.")
+        results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
+        print(f"{name}\n{to_text(results)}\n")
+        rows.append(mean(results, name))
+    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("Usage: python tables.py RESULTS_CSV ...")
+    try:
+        print_tables([Path(argument) for argument in sys.argv[1:]])
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

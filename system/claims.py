@@ -1,0 +1,217 @@
+"""Which process works on a folder: a claim is a file, made atomically, that its owner keeps young.
+
+    with claim(folder):
+        ...  # no other process of any machine that sees the folder is in here
+
+Claims of <parent>/<name> are <parent>/.claims/<name>-1, -2, ...; the highest number is the one that counts, and none
+comes twice, as it stays when it is given back. Whoever finds it free makes the next; of several who do so at once, one
+succeeds. On one machine the owner's process decides whether a claim is abandoned; on another one, its age: the owner
+touches it every HEARTBEAT seconds, and after STALE seconds without that it is free.
+"""
+
+import json
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+LOGGER = logging.getLogger(__name__)
+
+
+HEARTBEAT = 30.0  # seconds
+STALE = 600.0  # seconds
+GIVEN_BACK = 473_385_600  # 1985, as the time of the last touch; every file system can hold it
+CLAIMS = ".claims"  # folder
+CLOCK = 5.0  # seconds that a process's start may move by when the machine's clock is set
+
+
+class Claimed(BlockingIOError):
+    """Another process works on the folder.
+
+    Attributes:
+        sign: its last sign of life, in seconds, where nothing but the next one will tell whether it lives; else None.
+    """
+
+    def __init__(self, message: str, sign: float | None = None) -> None:
+        super().__init__(message)
+        self.sign = sign
+
+
+class Holder(NamedTuple):
+    """Who holds a claim, for people, and the sign of life as in Claimed."""
+
+    text: str
+    sign: float | None = None
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """Hold a folder, which need not exist, while the block lasts; yield the claim's file.
+
+    Raises:
+        Claimed: another process holds it.
+        OSError: nothing can be written beside it.
+    """
+    path = _make(folder)
+    ended = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, ended), daemon=True)
+    heart.start()
+    try:
+        yield path
+    finally:
+        ended.set()
+        heart.join()
+        with suppress(FileNotFoundError):  # this machine slept so long that another one took over
+            os.utime(path, (GIVEN_BACK, GIVEN_BACK))
+
+
+def holder(folder: Path) -> str | None:
+    """Say who holds a folder; None if nobody does."""
+    found = _claims(folder)
+    by = _judge(found[-1][1]) if found else None
+    return by.text if by else None
+
+
+def _make(folder: Path) -> Path:
+    """Make the next claim of a folder, and remove those before it.
+
+    Raises:
+        Claimed: another process holds it.
+    """
+    (folder.parent / CLAIMS).mkdir(parents=True, exist_ok=True)
+    found = _claims(folder)
+    by = _judge(found[-1][1]) if found else None
+    if by is not None:
+        raise Claimed(f"{folder} is being trained by {by.text}.", by.sign)
+    number = found[-1][0] + 1 if found else 1
+    path = _path(folder, number)
+    if not _create(path, json.dumps(_owner())):
+        raise Claimed(f"{folder} is being trained by another process, which came first.")
+    found = _claims(folder)
+    if found[-1][0] > number:  # the look before was too long ago
+        path.unlink(missing_ok=True)
+        raise Claimed(f"{folder} is being trained by another process, which came first.")
+    for _, old in found[:-1]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def _create(path: Path, content: str) -> bool:
+    """Make a file with its whole content, unless there is one; return whether it was made."""
+    with tempfile.NamedTemporaryFile("w", prefix=".new-", dir=path.parent, delete=False) as file:
+        file.write(content)
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: for an instant the claim is empty, which counts as alive
+        return _create_open(path, content)
+    finally:
+        os.unlink(file.name)
+    return True
+
+
+def _create_open(path: Path, content: str) -> bool:
+    try:
+        with path.open("x") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder.parent / CLAIMS / f"{folder.name}-{number}"
+
+
+def _claims(folder: Path) -> list[tuple[int, Path]]:
+    """Return the numbers and files of a folder's claims, in order."""
+    place = folder.parent / CLAIMS
+    found = (name.rpartition("-") for name in (os.listdir(place) if place.is_dir() else ()))
+    return sorted((int(n), _path(folder, int(n))) for name, _, n in found if name == folder.name and n.isdecimal())
+
+
+def _judge(path: Path) -> Holder | None:
+    """Say who holds a claim; None if it is given back, abandoned or gone."""
+    now = _now(path.parent)
+    try:
+        touched, text = path.stat().st_mtime, path.read_text()
+    except FileNotFoundError:
+        return None
+    if touched < GIVEN_BACK + STALE:
+        return None
+    owner, left = _parse(text), touched + STALE - now
+    who = f"process {owner.get('pid', '?')} on {owner.get('host', 'a machine not known')}"
+    if (owner.get("host"), owner.get("boot")) == _machine():
+        return Holder(f"{who}; wait for it, or end it") if _alive(owner.get("pid"), owner.get("started")) else None
+    free = f"without a sign of life it is free in {left:.0f} s; if you know it to be dead, remove {path}"
+    return Holder(f"{who}; {free}", touched) if left > 0 else None
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock that dates the claims, which may be a file server's; ours if we may only read."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".now-", dir=folder) as probe:
+            return os.stat(probe.name).st_mtime
+    except OSError:
+        return time.time()
+
+
+def _parse(text: str) -> dict[str, str | int | float]:
+    """Read a claim; nothing where it is not readable."""
+    try:
+        owner = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _owner() -> dict[str, str | int | float]:
+    host, boot = _machine()
+    return {"host": host, "boot": boot, "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _machine() -> tuple[str, str]:
+    """Tell machines apart on which a process number means the same: by name, start, and container where there is one.
+
+    Two containers may have one name, but see only their own processes.
+    """
+    parts = []
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass  # not Linux: the name alone
+    return socket.gethostname(), " ".join(parts)
+
+
+def _alive(pid: object, started: object) -> bool:
+    """Say whether a process of this machine still runs, and is not another one with its number."""
+    try:
+        process = psutil.Process(int(str(pid)))
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        return not dead and abs(process.create_time() - float(str(started))) < CLOCK
+    except psutil.AccessDenied:
+        return True
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def _beat(path: Path, ended: threading.Event) -> None:
+    """Keep a claim young until its owner is done."""
+    while not ended.wait(HEARTBEAT):
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            LOGGER.warning("%s is gone: another process may train the same class.", path)
+            return
+        except OSError as error:  # a file server that does not answer now may do so later
+            LOGGER.warning("%s cannot be touched (%s).", path, error)

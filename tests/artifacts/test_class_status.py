@@ -1,0 +1,51 @@
+"""tests/artifacts/test_class_status.py: to be written."""
+
+import os
+
+import pytest
+
+from artifacts import class_status
+from artifacts.class_status import Failure, Planned, Standing
+from system import files
+
+NUT = Planned("mvtec_nut", "resnet18", 0, 3)
+
+
+def test_what_is_written_is_read(tmp_path):
+    folder = tmp_path / "models" / "backbone_0" / "mvtec_nut"
+    failure, standing = Failure(NUT, "out of memory"), Standing(4, 640, 12.5, "99.1/98.0 @3")
+    class_status.write_plan(tmp_path, [NUT])
+    class_status.write_failure(folder, failure)
+    class_status.write_standing(folder, standing)
+    assert class_status.read_plan(tmp_path) == [NUT]
+    assert (class_status.read_failure(folder), class_status.read_standing(folder)) == (failure, standing)
+    assert class_status.failures(tmp_path) == [failure]
+    class_status.clear(folder)
+    assert (class_status.read_failure(folder), class_status.read_standing(folder)) == (None, None)
+    assert class_status.failures(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b'{"epoch": 1, "classes": 2}', b"\xff"])
+def test_what_cannot_be_read_counts_as_absent(tmp_path, content):
+    (tmp_path / "models").mkdir()
+    for path in (
+        tmp_path / class_status.FAILURE,
+        tmp_path / class_status.PROGRESS,
+        tmp_path / "models" / class_status.PLAN,
+    ):
+        path.write_bytes(content)
+    assert class_status.read_plan(tmp_path) == []
+    assert (class_status.read_failure(tmp_path), class_status.read_standing(tmp_path)) == (None, None)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_who_write_a_new_file_the_first_succeeds(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
+    path = tmp_path / "deep" / "file"
+    files.write_new(path, b"first")
+    assert path.read_bytes() == b"first"
+    if links:
+        files.write_new(path, b"second")
+        assert path.read_bytes() == b"first"
+    assert os.listdir(path.parent) == ["file"]

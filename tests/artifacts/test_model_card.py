@@ -1,0 +1,147 @@
+"""model.json comes back as it was written, bad ones are explained, and thresholds keep their promise."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifacts import model_card
+from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary
+
+SCORES = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def example(**changes: object) -> Card:
+    """Make a complete card, but for what is changed."""
+    calibration = Calibration.of(model_card.HELD_OUT, SCORES, [0.05, 0.15, 0.25, 0.35, 0.45])
+    content = {
+        "name": "folder_bolt",
+        "checkpoint": model_card.Checkpoint("ckpt_best_3.pth", "ab" * 32, 3, "synthetic"),
+        "backbone": model_card.Backbone(
+            "resnet18", ["layer2", "layer3"], "random", "cd" * 32, "../b.safetensors", False
+        ),
+        "network": model_card.Network([3, 200, 320], 64, 32, 3, 1, 2, 16, "fp32"),
+        "geometry": {"resize": None, "imagesize": [200, 320], "mode": "letterbox"},
+        "normalisation": model_card.Normalisation([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        "hypothesis": "manifold",
+        "threshold": calibration.threshold(0.2),
+        "f1_max": F1Max(0.45, 0.9, 3, 4),
+        "statistics": Statistics(Summary.of(SCORES), None, Summary.of([0.9])),
+        "images": model_card.Images(18, 5, 0, 7),
+        "provenance": model_card.Provenance(
+            "training", "2026-01-01T00:00:00+0000", "main.py", 0, "cpu", {"torch": "2"}, None
+        ),
+        "calibration": calibration,
+    }
+    return Card(**(content | changes))
+
+
+@pytest.mark.parametrize("changes", [{}, {"threshold": None, "calibration": None, "f1_max": None, "hypothesis": None}])
+def test_a_card_comes_back_as_it_was_written(tmp_path: Path, changes: dict) -> None:
+    before = example(**changes)
+    (tmp_path / model_card.FILE).write_text(before.to_json(), encoding="utf-8")
+    assert model_card.read(tmp_path) == before
+
+
+def test_scores_come_back_to_the_last_bit() -> None:
+    scores = np.random.default_rng(0).random(50, dtype=np.float32)
+    before = example(calibration=Calibration.of(model_card.HELD_OUT, scores, scores))
+    found = Card.from_json(before.to_json(), Path("x")).calibration.scores
+    assert np.array_equal(np.asarray(found, np.float32), np.sort(scores))
+
+
+def test_a_missing_card_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="model.json does not exist: run main.py"):
+        model_card.read(tmp_path)
+
+
+def test_a_newer_card_asks_for_an_update() -> None:
+    content = {"format": model_card.FORMAT + 1, "all": "different"}
+    with pytest.raises(ValueError, match=f"x has format {model_card.FORMAT + 1}.*update"):
+        Card.from_json(json.dumps(content), Path("x"))
+
+
+def test_keys_of_later_additions_are_passed_over() -> None:
+    content = json.loads(example().to_json())
+    content["more"] = content["network"]["more"] = 1
+    assert Card.from_json(json.dumps(content), Path("x")) == example()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("", None, "lacks name"),
+        ("backbone.sha256", None, "backbone lacks sha256"),
+        ("network.patchsize", "3", "network.patchsize is str, not int"),
+        ("network.patchsize", True, "network.patchsize is bool, not int"),
+        ("threshold.score", [], "threshold.score is list, not float"),
+        ("backbone.layers", [2], "backbone.layers is int, not str"),
+        ("calibration.scores", [0.2, 0.1], "ascending"),
+        ("calibration.scores", [], "at least 1"),
+        ("threshold.score", math.nan, "NaN is no number"),
+        ("statistics", 3, "statistics is int, not dict"),
+    ],
+)
+def test_a_damaged_card_says_where(place: str, value: object, words: str) -> None:
+    content = json.loads(example().to_json())
+    *parents, last = place.split(".") if place else ["name"]
+    table = content
+    for parent in parents:
+        table = table[parent]
+    if value is None:
+        del table[last]
+    else:
+        table[last] = value
+    with pytest.raises(ValueError, match=f"some.json is damaged .*{words}.*restore it"):
+        Card.from_json(json.dumps(content), Path("some.json"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "1"}', "\ufffd"])
+def test_what_is_no_card_is_damaged(text: str) -> None:
+    with pytest.raises(ValueError, match="some.json is damaged"):
+        Card.from_json(text, Path("some.json"))
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "rank"),
+    [(99, 0.01, 99), (99, 0.07, 93), (100, 0.01, 100), (98, 0.01, 99), (9, 0.1, 9), (19, 0.1, 18), (1, 0.5, 1)],
+)
+def test_ranks_are_those_of_exact_arithmetic(count: int, rate: float, rank: int) -> None:
+    assert model_card.conformal_rank(count, rate) == rank
+
+
+@pytest.mark.parametrize(("rate", "score", "promised"), [(0.5, 0.3, 0.5), (1 / 6, 0.5, 1 / 6), (0.01, 0.5, 1 / 6)])
+def test_a_threshold_is_a_score_and_says_what_it_promises(rate: float, score: float, promised: float) -> None:
+    found = Calibration.of(model_card.HELD_OUT, SCORES[::-1], SCORES).threshold(rate)
+    assert (found.score, found.pixel, found.promised_rate) == (score, score, pytest.approx(promised))
+    assert ("the least that so few can promise" in str(found)) == (rate == 0.01)
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])
+def test_a_rate_is_a_share(rate: float) -> None:
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        Calibration.of(model_card.HELD_OUT, SCORES, SCORES).threshold(rate)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
+def test_the_promise_holds_on_average(rate: float) -> None:
+    rng, alarms, draws = np.random.default_rng(0), 0, 4000
+    for _ in range(draws):
+        scores = rng.normal(size=31)
+        alarms += scores[-1] > Calibration.of(model_card.HELD_OUT, scores[:-1], scores[:-1]).threshold(rate).score
+    exact = 1 - model_card.conformal_rank(30, rate) / 31  # of continuous scores, and at most the rate
+    assert exact <= rate
+    assert abs(alarms / draws - exact) < 4 * math.sqrt(exact * (1 - exact) / draws)
+
+
+def test_without_images_there_is_nothing_to_calibrate() -> None:
+    assert Calibration.of(model_card.HELD_OUT, [], []) is None and Summary.of([]) is None
+
+
+def test_a_summary_is_of_plain_numbers() -> None:
+    found = Summary.of(np.array([1, 2, 6], np.float32))
+    assert dataclasses.astuple(found) == (3, 3.0, pytest.approx(math.sqrt(14 / 3)), 1.0, 2.0, 6.0)
+    assert {type(each) for each in dataclasses.astuple(found)} == {int, float}

@@ -1,0 +1,143 @@
+"""Pictures of a test that stay in the class folder: the worst ones, examples of synthetic defects, TensorBoard's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from artifacts import class_results, test_scores
+from artifacts.model_card import Threshold
+from artifacts.test_scores import Evidence
+from datasets.sampler import EpochSampler
+from images import drawing
+from jobs import review_pictures
+from metrics import ImageScores
+from reporting import review
+from tests.helpers.small_glass import loader, small_glass
+from training.selection import BEST
+
+SIDE = 64
+
+
+@pytest.fixture
+def tested(tmp_path: Path) -> tuple[Path, Evidence, Path]:
+    """A class folder, the evidence of eight test images, every second defective, and the test's pictures.
+
+    The image k has gray value 10 k and score (k * 5 % 8)/8.
+    """
+    pictures, mask = tmp_path / "eval", np.zeros((SIDE, SIDE))
+    pictures.mkdir()
+    mask[20:40, 20:40] = 1
+    for k in range(8):
+        image = np.full((SIDE, SIDE, 3), 10 * k, np.uint8)
+        strip = drawing.side_by_side(image, mask * (k % 2), np.zeros((SIDE, SIDE)))
+        (pictures / f"{k + 1:03d}.png").write_bytes(drawing.encode_png(strip))
+    scores = [k * 5 % 8 / 8 for k in range(8)]
+    names = [f"kind/{k}.png" for k in range(8)]
+    return tmp_path / "class", Evidence({}, names, ["kind"] * 8, [k % 2 for k in range(8)], scores), pictures
+
+
+def keep(tested: tuple[Path, Evidence, Path], **best: float) -> class_results.Result:
+    folder, found, pictures = tested
+    result = class_results.Result("mvtec_nut", best=best, best_epoch=3)
+    review_pictures.keep(folder, found, result, pictures, folder / "none")
+    return result
+
+
+def gray(path: Path) -> int:
+    """Return the gray value of the image of a picture, at a corner, where nothing is drawn."""
+    with Image.open(path) as picture:
+        return int(np.asarray(picture)[:8, :8].mean().round())
+
+
+def test_the_worst_pictures_are_kept_in_order(tested: tuple[Path, Evidence, Path]) -> None:
+    keep(tested)
+    missed = [gray(review.picture(tested[0], review.MISSED, rank)) for rank in range(4)]
+    alarms = [gray(review.picture(tested[0], review.ALARM, rank)) for rank in range(4)]
+    assert missed == pytest.approx([50, 70, 10, 30], abs=2)  # scores 1/8, 3/8, 5/8, 7/8
+    assert alarms == pytest.approx([60, 40, 20, 0], abs=2)  # scores 6/8, 4/8, 2/8, 0
+    assert not review.picture(tested[0], review.MISSED, 4).exists()
+
+
+def test_pictures_of_an_earlier_test_go(tested: tuple[Path, Evidence, Path]) -> None:
+    stale = review.picture(tested[0], review.MISSED, 5)
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
+    keep(tested)
+    assert not stale.exists()
+
+
+def test_defects_are_outlined_and_normal_pictures_are_not(tested: tuple[Path, Evidence, Path]) -> None:
+    keep(tested)
+    pink = []
+    for name in (review.MISSED, review.ALARM):
+        with Image.open(review.picture(tested[0], name, 0)) as picture:
+            red, green, _ = np.moveaxis(np.asarray(picture)[:, : review_pictures.HEIGHT].astype(int), 2, 0)
+            pink.append((red - green > 40).sum())
+    assert pink[0] > 200 and pink[1] == 0
+
+
+def test_the_evidence_fits_the_figures(tested: tuple[Path, Evidence, Path]) -> None:
+    result = keep(tested, image_auroc=0.5)
+    assert test_scores.read(tested[0], result.best).images == tested[1].images
+
+
+def test_tensorboard_shows_examples_once(tested: tuple[Path, Evidence, Path]) -> None:
+    keep(tested)
+    keep(tested)
+    events = EventAccumulator(str(tested[0] / "tb"), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()["images"]
+    assert tags == [f"best/kind/{k}.png" for k in range(8)]
+    assert [(each.step, each.height, each.width) for each in events.Images(tags[0])] == [(3, 256, 768)]
+
+
+class Defects:
+    """A training set whose synthetic defect k is of value k, and which records its draws."""
+
+    def __init__(self) -> None:
+        self.draws: list = []
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, draw: tuple) -> dict[str, torch.Tensor]:
+        self.draws.append(draw)
+        image, mask_s = torch.zeros(3, SIDE, SIDE), torch.zeros(8, 8)
+        mask_s[3:5, 3:5] = 1
+        return {"image": image, "aug": image + 1, "mask_s": mask_s}
+
+
+def test_synthetic_defects_are_those_of_the_first_epoch(tmp_path: Path) -> None:
+    sampler, defects = EpochSampler(10, 4, 0, "mvtec_nut"), Defects()
+    wanted = [draw for batch in sampler for draw in batch][: review.COUNT]
+    sampler.set_epoch(7, "center")
+    review_pictures.keep_synthetic(tmp_path, defects, sampler)
+    assert defects.draws == wanted and all(draw.synthesise for draw in wanted)
+    with Image.open(review.picture(tmp_path, review.SYNTHETIC, review.COUNT - 1)) as picture:
+        assert picture.size == (2 * review_pictures.HEIGHT + review_pictures.GAP, review_pictures.HEIGHT)
+
+
+def test_synthetic_defects_that_are_there_stay_and_missing_ones_are_made(tmp_path: Path) -> None:
+    sampler, defects = EpochSampler(10, 4, 0, "mvtec_nut"), Defects()
+    review_pictures.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == review.COUNT
+    review_pictures.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == review.COUNT
+    review.picture(tmp_path, review.SYNTHETIC, review.COUNT - 1).unlink()
+    review_pictures.keep_synthetic(tmp_path, defects, sampler, anew=False)
+    assert len(defects.draws) == 2 * review.COUNT
+
+
+def test_a_test_gives_scores_and_curves(tmp_path: Path) -> None:
+    glass, tested = small_glass(tmp_path, meta_epochs=1), ImageScores()
+    glass.trainer(loader(4, train=True), loader(6, train=False), "mvtec_small")
+    glass.test(loader(6, train=False), "mvtec_small", BEST, tested)
+    found = review_pictures.gather(tested, 4, Threshold(0.5, 0.6, 0.01, 0.2, "test normals", 3))
+    _, scores, _, labels, _ = glass.predict(loader(6, train=False))
+    assert found.labels == labels and found.images[5] == "005.png"
+    assert np.allclose(found.scores, scores, atol=1e-8)
+    assert set(found.curves) == {"image_roc", "pixel_roc", "pixel_pro"}
+    assert (found.train_images, found.threshold["score"]) == (4, 0.5)

@@ -1,0 +1,41 @@
+"""tests/system/test_files.py: to be written."""
+
+import os
+import time
+
+import pytest
+
+from system import files
+
+
+def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file.csv"
+    files.atomic_write(path, b"first")
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="file.csv cannot be written .No space left on device.: make room"):
+        files.atomic_write(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert [each.name for each in path.parent.iterdir()] == ["file.csv"]
+
+
+def test_where_a_file_is_in_the_way_of_a_folder_a_line_tells(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError, match="below.csv cannot be written"):
+        files.atomic_write(tmp_path / "file" / "below.csv", b"")
+
+
+@pytest.mark.parametrize(("age", "left"), [(0, {"whole"}), (3600, {"whole", ".partial-young"})])
+def test_what_was_left_unfinished_is_removed(tmp_path, age, left):
+    for name in ("whole", ".partial-young", ".partial-old"):
+        (tmp_path / name).write_text("")
+    os.utime(tmp_path / ".partial-old", (time.time() - 7200,) * 2)
+    files.remove_partial(tmp_path, age)
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_free_space_of_a_folder_to_come(tmp_path):
+    assert files.free_bytes(tmp_path / "a" / "b") == files.free_bytes(tmp_path) > 0

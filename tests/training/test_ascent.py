@@ -1,0 +1,66 @@
+"""tests/training/test_ascent.py: to be written."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model import Discriminator
+from training.ascent import Ascent, HiddenAscent, ascend, start_ascent, truncate
+
+
+def test_truncation_moves_rows_into_the_shell_and_leaves_those_inside():
+    origin = torch.zeros(3, 4)
+    feats = torch.tensor([[0.1, 0, 0, 0], [0, 0.7, 0, 0], [0, 0, 9.0, 0]], requires_grad=True)
+    moved = truncate(feats, origin, 0.5, 1.0)
+    torch.testing.assert_close(moved.norm(dim=1), torch.tensor([0.5, 0.7, 1.0]))
+    moved.sum().backward()
+    # Inside the shell the map is the identity; outside, only the tangential part of a gradient passes.
+    torch.testing.assert_close(feats.grad[1], torch.ones(4))
+    torch.testing.assert_close(feats.grad[0], torch.tensor([0.0, 5.0, 5.0, 5.0]))
+    torch.testing.assert_close(feats.grad[2], torch.tensor([1 / 9, 1 / 9, 0.0, 1 / 9]))
+
+
+def test_ascent_has_unit_steps_that_raise_the_loss_of_being_anomalous():
+    torch.manual_seed(0)
+    discriminator = Discriminator(12, 2, 20).train()
+    true, gaus = torch.randn(50, 12), torch.randn(50, 12)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy(discriminator(torch.cat([true, rows]))[50:], torch.ones(50, 1))
+
+    step = ascend(discriminator, true, gaus)
+    torch.testing.assert_close(step.norm(dim=1), torch.full((50,), 0.001))
+    assert loss(gaus + step) > loss(gaus)
+    assert not step.requires_grad
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("hypersphere", [False, True])
+def test_rows_climb_and_are_projected_step_after_step(layers, hypersphere):
+    torch.manual_seed(0)
+    plain = Discriminator(24, layers, 16).double().train()
+    ours = copy.deepcopy(plain)
+    true = (torch.randn(60, 24, dtype=torch.float64) + 1).requires_grad_()
+    noise, center = 0.1 * torch.randn(60, 24, dtype=torch.float64), torch.zeros(60, 24, dtype=torch.float64)
+    low, high = (5.5, 6.5) if hypersphere else (0.49, 0.5)  # rows on either side and in between
+    expected = true + noise
+    ascent = start_ascent(ours, true, noise)
+    assert type(ascent) is (HiddenAscent if layers == 2 else Ascent)
+    for step in range(1, 9):
+        expected = expected + ascend(plain, true, expected)
+        ascent.climb()
+        if step in (3, 6):
+            ascent.rows() if step == 6 else None  # looking at the rows changes nothing
+            expected = truncate(expected, center if hypersphere else true, low, high)
+            if hypersphere:
+                ascent.project_around(center, torch.tensor(low), torch.tensor(high))
+            else:
+                ascent.project_around_normal(low, high)
+    torch.testing.assert_close(ascent.rows(), expected, atol=1e-12, rtol=1e-6)
+    weights = torch.randn(60, 24, dtype=torch.float64)
+    got, want = (torch.autograd.grad((rows * weights).sum(), true)[0] for rows in (ascent.rows(), expected))
+    torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-6)
+    for (key, want), got in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
+        torch.testing.assert_close(got, want, msg=key)

@@ -1,0 +1,124 @@
+"""tests/training/test_feature_cache.py: to be written."""
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.sampler import EpochSampler
+from tests.helpers.small_glass import CPU, SIZE, Samples, small_glass
+from training.feature_cache import FeatureBank
+
+
+class Drawn(Samples):
+    """Samples that take the sampler's draws and count how often they are asked for."""
+
+    fixed_images = True
+    asked = 0
+
+    def __getitem__(self, draw) -> dict:
+        self.asked += 1
+        sample = super().__getitem__(getattr(draw, "index", draw))
+        return sample if getattr(draw, "synthesise", True) else sample | {"aug": torch.tensor([1])}
+
+
+class Padded(Drawn):
+    """Samples with padding, as much as the position says, and one of unknown truth."""
+
+    def __getitem__(self, draw) -> dict:
+        sample = super().__getitem__(draw)
+        sample["valid"] = torch.arange(SIZE).expand(SIZE, SIZE) < SIZE - 4 * (sample["index"] % 4)
+        return sample | {"mask_known": int(sample["index"] != 1)}
+
+
+def loaders(train: int = 10, test: int = 6) -> tuple[DataLoader, DataLoader]:
+    training = DataLoader(Drawn(train, True), batch_sampler=EpochSampler(train, 4, 0, "mvtec_small"))
+    return training, DataLoader(Drawn(test, False), batch_size=4)
+
+
+@pytest.mark.parametrize("svd", [0, 1])
+def test_cached_and_computed_features_train_alike(tmp_path, svd):
+    weights = {}
+    for cache in ("off", "host"):
+        model = small_glass(tmp_path / cache, cache=cache, meta_epochs=3)
+        training, test = loaders()
+        training.dataset.distribution = 2 + svd
+        model.trainer(training, test, "mvtec_small")
+        state = model.state_dict().items()
+        weights[cache] = {key: value for key, value in state if not key.endswith(("bias", "running_mean"))}
+    for key, value in weights["off"].items():
+        torch.testing.assert_close(weights["host"][key], value, atol=1e-4, rtol=1e-3, msg=key)
+
+
+def test_images_are_read_once_for_features_and_once_an_epoch_for_defects(tmp_path):
+    model = small_glass(tmp_path, cache="host", meta_epochs=3)
+    training, test = loaders()
+    model.trainer(training, test, "mvtec_small")
+    assert training.dataset.asked == 10 + 3 * 10
+    assert test.dataset.asked == 6
+
+
+def test_evaluations_from_the_bank_are_the_same(tmp_path):
+    model = small_glass(tmp_path, cache="host")
+    _, test = loaders()
+    bank = model._open_bank(test, "test images")
+    first, second = (model.evaluate(test, bank=bank) for _ in range(2))
+    assert bank.full
+    assert first == second == model.evaluate(test)
+
+
+def test_padding_and_unknown_truth_come_back_from_the_bank(tmp_path):
+    model = small_glass(tmp_path, cache="host")
+    training = DataLoader(Padded(10, True), batch_sampler=EpochSampler(10, 4, 0, "mvtec_small"))
+    bank = model._fill_bank(training, "training images")
+    center = model.center(training, 3, bank)
+    torch.testing.assert_close(center, model.center(training, 3), atol=1e-5, rtol=1e-5)
+    training.batch_sampler.set_epoch(3, "center")
+    spoilt = model.center([batch | {"image": batch["image"] * batch["valid"][:, None]} for batch in training], 3)
+    assert not torch.allclose(center, spoilt, atol=1e-3)  # the pictures matter at all
+
+    test = DataLoader(Padded(6, False), batch_size=4)
+    bank = model._open_bank(test, "test images")
+    first, second = (model.evaluate(test, bank=bank) for _ in range(2))
+    assert bank.full and first == second
+    assert len(bank.frames) == 4
+
+
+def test_the_mean_over_batches_weighs_a_partial_batch_more():
+    bank, planes = FeatureBank("", 5, CPU, "host"), torch.randn(5, 2, 3, 3)
+    batch = {"index": torch.arange(5), "is_anomaly": torch.zeros(5), "mask_gt": torch.zeros(5, 1, 4, 4)}
+    assert bank.put(batch, [planes])
+    expected = (planes[[0, 4, 1, 3]].mean(0) + planes[2]) / 2
+    torch.testing.assert_close(bank.mean_over_batches(4, [2])[0][0], expected)
+
+
+def test_masks_come_back_as_what_counts_as_defect():
+    bank = FeatureBank("", 2, CPU, "host")
+    masks = torch.zeros(2, 1, 3, 5)
+    masks[1, 0, 1, 2:4] = torch.tensor([1.0, 0.99])
+    bank.put(
+        {"index": torch.arange(2), "is_anomaly": torch.tensor([0, 1]), "mask_gt": masks}, [torch.zeros(2, 1, 1, 1)]
+    )
+    (batch,) = bank.batches()
+    np.testing.assert_array_equal(batch["mask_gt"], masks == 1)
+    assert batch["is_anomaly"].tolist() == [0, 1]
+
+
+def test_without_room_features_are_computed_in_every_epoch(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+    model = small_glass(tmp_path, meta_epochs=2)
+    training, test = loaders()
+    model.trainer(training, test, "mvtec_small")
+    assert "no room to keep features" in caplog.text
+    assert test.dataset.asked == 2 * 6
+
+
+@pytest.mark.parametrize("reason", ["moving images", "trained backbone", "cache off"])
+def test_features_that_change_are_not_kept(tmp_path, reason):
+    options = {"trained backbone": {"train_backbone": True}, "cache off": {"cache": "off"}}.get(reason, {})
+    model = small_glass(tmp_path, **options)
+    training, _ = loaders()
+    training.dataset.fixed_images = reason != "moving images"
+    assert model._open_bank(training, "training images") is None

@@ -1,0 +1,63 @@
+"""tests/training/test_progress.py: to be written."""
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from artifacts import class_status
+from artifacts.class_status import Standing
+from training import progress
+from training.progress import CURVES, Progress
+
+
+@pytest.fixture
+def lines(caplog, monkeypatch):
+    """What is logged while two epochs of three steps pass, the clock moving on 25 s a step."""
+    caplog.set_level("INFO")
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    return caplog
+
+
+def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path)
+    for epoch in range(2):
+        for _ in range(3):
+            shown.step(torch.full((len(CURVES),), 0.5), [])
+        shown.take()
+        shown.epoch(epoch)
+        record = {"image_auroc": 0.9, "pixel_auroc": float("nan")}
+        shown.evaluation(epoch, record, {"epoch": 0, **record})
+        shown.show(epoch)
+    shown.close()
+    messages = [record.getMessage() for record in lines.records]
+    assert messages[0].startswith("mvtec_nut: 3 iterations, 25.00 s/it, 0:01:15 left")
+    assert (
+        "epoch 2/2" in messages[-1] and "last 90.0/- best 90.0/- @0" in messages[-1] and "0:00:00 left" in messages[-1]
+    )
+    assert len(list(tmp_path.glob("events*"))) == 1
+
+
+def test_what_status_shows_is_kept_now_and_then_and_at_the_end(lines, tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path / "tb")
+    written = []
+    for epoch in range(2):
+        for _ in range(3):
+            shown.step(torch.full((len(CURVES),), 0.5), [])
+            written.append(class_status.read_standing(tmp_path))
+        shown.take()
+        shown.epoch(epoch)
+    assert written[0] == Standing(0, 2, 125.0)
+    assert [each.epoch for each in written] == [0, 0, 1, 1, 1, 1]
+    shown.close()
+    assert class_status.read_standing(tmp_path).seconds_left is None
+
+
+def test_evaluations_are_written_when_they_come(tmp_path):
+    shown = Progress("mvtec_nut", 2, 3, 0, tmp_path)
+    record = {"image_auroc": 0.9, "pixel_auroc": 0.8}
+    for epoch in range(3):
+        shown.evaluation(epoch, record, {"epoch": 0, **record})
+    events = EventAccumulator(str(tmp_path)).Reload()  # the process may be killed now
+    assert [event.step for event in events.Scalars("i-auroc")] == [0, 1, 2]
+    shown.close()

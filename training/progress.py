@@ -1,0 +1,140 @@
+"""What a person sees while a class trains: one bar (or plain lines), and TensorBoard's curves."""
+
+import logging
+import math
+import os
+import sys
+import time
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from artifacts import class_status
+from artifacts.class_status import Standing
+
+LOGGER = logging.getLogger(__name__)
+
+
+CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
+LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
+STEP_SECONDS = 60  # the same within an epoch
+RECORD_SECONDS = 5  # between two records for status.py
+NO_BARS = "TQDM_DISABLE"  # variable, tqdm's own; bars of several processes on one screen would spoil each other
+
+
+class Progress:
+    """Show and log the training of one class.
+
+    Args:
+        name: the class, as shown.
+        epochs: epochs in all.
+        steps: iterations of an epoch.
+        start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
+        folder: where TensorBoard's files go, in the class folder.
+    """
+
+    def __init__(self, name: str, epochs: int, steps: int, start: int, folder: Path) -> None:
+        self.name, self.epochs = name, epochs
+        self.steps, self.iteration = steps, start
+        self.steps_left, self.steps_done = epochs * steps - start, 0
+        self.shown: dict[str, str] = {}
+        self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
+        self.curves: list[np.ndarray] = []  # of the epoch
+        self.started = self.last_line = time.monotonic()
+        self.folder, self.last_record = folder.parent, -math.inf
+        hidden = not sys.stderr.isatty() or NO_BARS in os.environ
+        self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden)
+        self.writer = SummaryWriter(str(folder), purge_step=start)  # later points are of a run that was cut off
+
+    def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
+        """Move on by one iteration, with its values of CURVES, [6] on any device, and the pictures of its batch."""
+        self.waiting.append((curves, pictures))
+        self.bar.update()
+        self.steps_done += 1
+        self._line(STEP_SECONDS)
+
+    def take(self) -> None:
+        """Bring the values of the latest iterations to the host, all at once, and write them to TensorBoard's file.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the iteration and its pictures are named.
+        """
+        if not self.waiting:
+            return
+        rows = torch.stack([curves for curves, _ in self.waiting]).cpu().numpy()
+        for row, (_, pictures) in zip(rows, self.waiting, strict=True):
+            if not np.isfinite(row[CURVES.index("loss")]):
+                raise FloatingPointError(self._not_finite(pictures))
+            for tag, value in zip(CURVES, row, strict=True):
+                if np.isfinite(value):
+                    self.writer.add_scalar(tag, value, self.iteration)
+            self.iteration += 1
+            self.curves.append(row)
+        self.waiting.clear()
+        self.writer.flush()
+
+    def _not_finite(self, pictures: list[str]) -> str:
+        epoch, position = divmod(self.iteration, self.steps)
+        where = f"iteration {self.iteration} (epoch {epoch}, batch {position}) with {', '.join(pictures)}"
+        return f"{self.name}: loss not finite in {where}: lower --lr, or look at these pictures."
+
+    def epoch(self, epoch: int) -> None:
+        """End an epoch whose values have all been taken: show their means."""
+        self.shown["epoch"] = f"{epoch + 1}/{self.epochs}"
+        if self.curves:
+            means = np.mean(self.curves, axis=0)
+            self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, means, strict=True)}
+        self.curves = []
+
+    def evaluation(self, epoch: int, record: dict[str, float], best: dict[str, float]) -> None:
+        """Take the AUROCs of an evaluated epoch and the best so far, fractions; empty while nothing is best."""
+        for tag, key in (("i-auroc", "image_auroc"), ("p-auroc", "pixel_auroc")):
+            if np.isfinite(record[key]):
+                self.writer.add_scalar(tag, record[key], epoch)
+        self.writer.flush()  # before a state is saved that stands behind it
+        self.shown["last"] = _pair(record)
+        if best:
+            self.shown["best"] = f"{_pair(best)} @{int(best['epoch'])}"
+
+    def show(self, epoch: int) -> None:
+        """Refresh the bar; without a terminal, log a line now and then, and one at the end."""
+        self.bar.set_postfix(self.shown)
+        self._line(LINE_SECONDS if epoch + 1 < self.epochs else 0)
+
+    def _line(self, seconds: float) -> None:
+        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record."""
+        now = time.monotonic()
+        pace = (now - self.started) / max(self.steps_done, 1)
+        left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
+        if now - self.last_record >= RECORD_SECONDS:
+            self._record(now, left)
+        if not self.bar.disable or now - self.last_line < seconds:
+            return
+        self.last_line = now
+        shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
+        LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)
+
+    def _record(self, now: float, left: timedelta | None) -> None:
+        """Keep what status.py shows of a class in training."""
+        self.last_record = now
+        epoch = min((self.iteration + len(self.waiting)) // self.steps, self.epochs - 1)
+        seconds = None if left is None else left.total_seconds()
+        class_status.write_standing(self.folder, Standing(epoch, self.epochs, seconds, self.shown.get("best", "")))
+
+    def close(self) -> None:
+        """End the bar, write what TensorBoard still holds back, and keep where a class stands that was stopped."""
+        self.bar.close()
+        with suppress(OSError):  # which may be why training ends
+            self._record(self.last_record, None)
+        self.writer.close()
+
+
+def _pair(record: dict[str, float]) -> str:
+    """Return "image/pixel" AUROC in percent, "-" where there is none."""
+    values = (record["image_auroc"], record["pixel_auroc"])
+    return "/".join(f"{100 * value:.1f}" if np.isfinite(value) else "-" for value in values)

@@ -1,7 +1,7 @@
 """Names of backbones to networks: `load("wideresnet50")` is ready for NetworkFeatureAggregator.
 
 A network is handed over in training mode, as released: the one pass that learns its layers' widths then moves
-its batch norms (common.NetworkFeatureAggregator.feature_shapes). docs/backbones.md lists grids and channels.
+its batch norms (common.NetworkFeatureAggregator.shift_batch_norms). docs/backbones.md lists grids and channels.
 """
 
 import hashlib

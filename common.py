@@ -184,8 +184,8 @@ class NetworkFeatureAggregator(nn.Module):
             return self._run(images)
 
     @torch.no_grad()
-    def feature_shapes(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-        """Return (c, h_l, w_l) of every layer for input_shape (3, H, W), and leave the backbone in eval mode.
+    def shift_batch_norms(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """Shift the batch norms as the release does, and return every layer's (c, h_l, w_l) for input_shape (3, H, W).
 
         As released, one image of ones passes in whatever mode the network was handed over. In training mode
         this moves the batch norms by that image's statistics (0.9 old + 0.1 new), and everything the method
@@ -203,8 +203,8 @@ class NetworkFeatureAggregator(nn.Module):
         return [tuple(planes[name].shape[1:]) for name in self.layers_to_extract_from]
 
     def feature_dimensions(self, input_shape: tuple[int, int, int]) -> list[int]:
-        """Return the channels of every layer; see feature_shapes."""
-        return [shape[0] for shape in self.feature_shapes(input_shape)]
+        """Return the channels of every layer; see shift_batch_norms."""
+        return [shape[0] for shape in self.shift_batch_norms(input_shape)]
 
     def _run(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         self._outputs.clear()

@@ -83,6 +83,27 @@ def best_checkpoint(folder: Path) -> tuple[Path, int] | None:
     return (max(found)[1], max(found)[0]) if found else None
 
 
+def save_best(folder: Path, epoch: int, weights: Mapping[str, Any]) -> None:
+    """Write the best weights of a class folder, in place of earlier ones."""
+    path = folder / f"ckpt_best_{epoch}.pth"
+    save_tensors(path, weights)
+    for old in folder.glob("ckpt_best*.pth"):
+        if old != path:
+            old.unlink()
+
+
+def require_best(folder: Path) -> tuple[Path, int]:
+    """Return the best checkpoint of a class folder and its epoch.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = best_checkpoint(folder)
+    if found is None:
+        raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: train first (--test ckpt).")
+    return found
+
+
 def split_state(content: Mapping[str, Any], source: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Sort a checkpoint into its networks.
 

@@ -9,7 +9,7 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     exported files also "given", for weights other than those of the folder's card
     backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
                     backbones.fingerprint of the used weights as they were before the hidden step
-                    (common.NetworkFeatureAggregator.feature_shapes); file is where random ones and those of a user's
+                    (common.NetworkFeatureAggregator.shift_batch_norms); file is where random ones and those of a user's
                     file lie, relative to the folder, else null; trained: fine-tuned, in the checkpoint
     network         {input_shape [3, H, W], pretrain_embed_dimension, target_embed_dimension, patchsize, pre_proj,
                     dsc_layers, dsc_hidden, precision}: the arguments of GLASS.load

@@ -50,6 +50,21 @@ class RunState:
     optimizers: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def last_epoch(self) -> float:
+        """The epoch of the latest weights, counted from 0; NaN while training is not finished."""
+        return self.epoch - 1 if self.finished else float("nan")
+
+    def next_epoch(self) -> None:
+        """Move on to the first step of the next epoch."""
+        self.epoch, self.position, self.center = self.epoch + 1, 0, None
+
+    def reload(self, folder: Path) -> None:
+        """Take up what a class folder holds, in place."""
+        found = RunState.load(folder)
+        for item in fields(self):
+            setattr(self, item.name, getattr(found, item.name))
+
     def save(self, folder: Path) -> None:
         """Write the state of a class folder."""
         save_tensors(folder / STATE, {item.name: getattr(self, item.name) for item in fields(self)})

@@ -25,7 +25,8 @@ from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
 from datasets.sampler import Draw
 from glass import GLASS
-from training.feature_cache import FeatureBank
+from training import evaluation
+from training.feature_cache import FeatureCache
 
 LAYERS = ["layer2", "layer3"]
 PICTURE = 400  # side of the drawn pictures and textures in pixels
@@ -96,7 +97,7 @@ class Workbench:
         twin = copy.deepcopy(backbone)
         glass = GLASS(self.device)
         glass.load(backbone, LAYERS, self.device, shape, width, width, dsc_hidden=self.sizes.hidden, seed=0)
-        glass._set_training(True)
+        glass.set_training(True)
         adaptor, discriminator = copy.deepcopy(glass.pre_projection), copy.deepcopy(glass.discriminator)
         return reference.PlainGLASS(twin, LAYERS, adaptor, discriminator, shape, width, self.device), glass
 
@@ -182,10 +183,10 @@ def ascent_case(bench: Workbench) -> Case:
 
 
 def step_case(bench: Workbench) -> Case:
-    """A whole training step; ours has the features of the normal images in its bank."""
+    """A whole training step; ours has the features of the normal images in its cache."""
     model, glass = bench.networks()
     center = model.center(bench.batch["image"])
-    bank = _bank(bench, glass)
+    cache = _cache(bench, glass)
     shape = (len(bench.batch["image"]) * len(center), bench.sizes.width)
 
     def noise() -> torch.Generator:
@@ -196,7 +197,7 @@ def step_case(bench: Workbench) -> Case:
         return model.train_step(bench.batch, center, drawn), model.adaptor.layers[0].weight.grad.clone()
 
     def ours() -> tuple[torch.Tensor, torch.Tensor]:
-        curves = glass.train_step(bench.batch, center, noise(), bank)
+        curves = glass.train_step(bench.batch, center, noise(), cache)
         return curves[-1], glass.pre_projection.layers[0].weight.grad.clone()
 
     def difference(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]) -> float:
@@ -207,25 +208,25 @@ def step_case(bench: Workbench) -> Case:
 
 
 def center_case(bench: Workbench) -> Case:
-    """The pass for the center, a batch of it; ours is the whole center, from the bank."""
+    """The pass for the center, a batch of it; ours is the whole center, from the cache."""
     model, glass = bench.networks()
-    bank, last = _bank(bench, glass), list(range(bench.sizes.batch_size))
+    cache, last = _cache(bench, glass), list(range(bench.sizes.batch_size))
 
     def ours() -> torch.Tensor:
         with torch.no_grad():
-            means = bank.mean_over_batches(bench.sizes.batch_size, last)
+            means = cache.mean_over_batches(bench.sizes.batch_size, last)
             return glass.adapt(glass.patch_embedding.merge(means))
 
     return Case(lambda: model.center(bench.batch["image"]), ours, _relative)
 
 
 def evaluate_case(bench: Workbench) -> Case:
-    """The evaluation after an epoch: reading, scores and pictures of the test set; ours from the bank."""
+    """The evaluation after an epoch: reading, scores and pictures of the test set; ours from the cache."""
     model, glass = bench.networks()
     test_set, sizes = bench.dataset(DatasetSplit.TEST), bench.sizes
     loader = DataLoader(test_set, batch_size=sizes.batch_size)
-    bank = FeatureBank("test images", len(test_set), bench.device)
-    glass.evaluate(loader, bank=bank)
+    cache = FeatureCache("test images", len(test_set), bench.device)
+    glass.evaluate(loader, cache)
     folder = bench.folder / "plain"
     folder.mkdir(exist_ok=True)
 
@@ -234,7 +235,7 @@ def evaluate_case(bench: Workbench) -> Case:
 
     return Case(
         lambda: reference.evaluate(model.scored(test_set.entries, sizes.batch_size, sizes.imagesize), folder),
-        lambda: glass.evaluate(loader, bank=bank),
+        lambda: glass.evaluate(loader, cache),
         difference,
         units=len(test_set),
     )
@@ -329,12 +330,12 @@ CASES = {
 }
 
 
-def _bank(bench: Workbench, glass: GLASS) -> FeatureBank:
-    """Return a bank that holds the features of the training batch."""
-    bank = FeatureBank("training images", bench.sizes.batch_size, bench.device)
+def _cache(bench: Workbench, glass: GLASS) -> FeatureCache:
+    """Return a cache that holds the features of the training batch."""
+    cache = FeatureCache("training images", bench.sizes.batch_size, bench.device)
     with torch.no_grad():
-        bank.put(bench.batch, glass._pooled(bench.batch["image"]))
-    return bank
+        cache.put(bench.batch, glass.pooled(bench.batch["image"]))
+    return cache
 
 
 @contextmanager
@@ -378,7 +379,7 @@ class _Generated(GLASS):
     """A model whose scores come with the batches."""
 
     def scored(
-        self, loader: Iterable[dict], bank: FeatureBank | None = None
+        self, loader: Iterable[dict], cache: FeatureCache | None = None
     ) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
         for batch in loader:
             scores, size = batch["scores"], tuple(batch["image"].shape[2:])
@@ -387,7 +388,8 @@ class _Generated(GLASS):
 
 def evaluate_generated(count: int, side: int, folder: Path) -> dict[str, float]:
     """Evaluate generated images as the final test does: maps, all metrics, pictures."""
-    return _Generated(torch.device("cpu")).evaluate(generated(count, side), pro=True, pictures=folder)
+    scored = _Generated(torch.device("cpu")).scored(generated(count, side))
+    return evaluation.evaluate(scored, pro=True, pictures=folder)
 
 
 def evaluate_generated_plainly(count: int, side: int, folder: Path) -> dict[str, float]:

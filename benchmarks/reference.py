@@ -115,7 +115,7 @@ class PlainGLASS:
         modules = dict(backbone.named_modules())
         for name in layers:
             modules[name].register_forward_hook(lambda _, __, output, name=name: self.outputs.update({name: output}))
-        first = self.features(torch.ones(1, *input_shape))[0]  # the hidden step, see common.feature_shapes
+        first = self.features(torch.ones(1, *input_shape))[0]  # the hidden step, see common.shift_batch_norms
         self.grid = first.shape[-2:]
         self.backbone.eval()
         self.optimizers = [

@@ -29,7 +29,7 @@ def resnet() -> dict[str, torch.Tensor]:
 
 def used_keys(network: torch.nn.Module) -> set[str]:
     aggregator = NetworkFeatureAggregator(network, ["layer2", "layer3"], CPU)
-    aggregator.feature_shapes((3, 32, 32))
+    aggregator.shift_batch_norms((3, 32, 32))
     return aggregator.used_keys
 
 
@@ -47,7 +47,7 @@ def test_layers_are_as_documented(row):
     with meta:
         network = backbones.load(key, "random", 288)
     aggregator = NetworkFeatureAggregator(network, backbones.natural_layers(key), meta)
-    shapes = aggregator.feature_shapes((3, 288, 288))
+    shapes = aggregator.shift_batch_norms((3, 288, 288))
     assert [f"{h} x {w}" for _, h, w in shapes] == grids.split(" / ")
     assert [str(c) for c, _, _ in shapes] == channels.split(" / ")
     parameters = sum(p.numel() for name, p in network.named_parameters() if name in aggregator.used_keys)

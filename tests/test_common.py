@@ -69,7 +69,7 @@ def test_hidden_step_moves_the_batch_norms_once_and_by_the_image_of_ones():
     backbone = SmallBackbone()
     conv, norm = backbone.layer1[0], backbone.layer1[1]
     aggregator = NetworkFeatureAggregator(backbone, LAYERS, CPU)
-    assert aggregator.feature_shapes((3, SIZE, SIZE)) == [(6, 8, 8), (8, 4, 4)]
+    assert aggregator.shift_batch_norms((3, SIZE, SIZE)) == [(6, 8, 8), (8, 4, 4)]
     with torch.no_grad():
         seen = conv(torch.ones(1, 3, SIZE, SIZE))
     torch.testing.assert_close(norm.running_mean, 0.1 * seen.mean((0, 2, 3)))
@@ -86,7 +86,7 @@ def test_hidden_step_sums_its_statistics_exactly():
     exact = copy.deepcopy(network).double()
     with torch.no_grad():
         exact(torch.ones(1, 3, 288, 288, dtype=torch.float64))
-    NetworkFeatureAggregator(network, ["layer2", "layer3"], CPU).feature_shapes((3, 288, 288))
+    NetworkFeatureAggregator(network, ["layer2", "layer3"], CPU).shift_batch_norms((3, 288, 288))
     for name in ("layer1.0.bn1", "layer3.1.bn2"):
         got, want = network.get_submodule(name).running_var, exact.get_submodule(name).running_var
         torch.testing.assert_close(got.double(), want, atol=0, rtol=2e-6)
@@ -101,7 +101,7 @@ def test_a_network_handed_over_in_eval_mode_is_left_as_it_is():
 def test_only_what_is_needed_runs():
     backbone = SmallBackbone()
     aggregator = NetworkFeatureAggregator(backbone, LAYERS, CPU)
-    aggregator.feature_shapes((3, SIZE, SIZE))
+    aggregator.shift_batch_norms((3, SIZE, SIZE))
     aggregator(torch.rand(1, 3, SIZE, SIZE))
     assert backbone.runs["layer3"] == 0
     assert {key.split(".")[0] for key in aggregator.used_keys} == {"layer1", "layer2"}
@@ -118,7 +118,7 @@ def test_an_activation_in_place_belongs_to_the_convolution_before_it():
         nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten()
     )
     aggregator = NetworkFeatureAggregator(network, ["0", "2"], CPU)
-    aggregator.feature_shapes((3, 16, 16))
+    aggregator.shift_batch_norms((3, 16, 16))
     planes = aggregator(torch.randn(1, 3, 16, 16))
     assert all((plane >= 0).all() and (plane > 0).any() for plane in planes.values())
 

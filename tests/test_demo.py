@@ -101,7 +101,7 @@ def test_filters_are_all_that_the_default_backbone_needs(tmp_path: Path) -> None
     save_file(filter_bank(), tmp_path / "filters.safetensors")
     network = backbones.load("resnet18", str(tmp_path / "filters.safetensors"))
     aggregator = NetworkFeatureAggregator(network, ["maxpool"], CPU)
-    assert aggregator.feature_shapes((3, demo_data.SIZE, demo_data.SIZE)) == [
+    assert aggregator.shift_batch_norms((3, demo_data.SIZE, demo_data.SIZE)) == [
         (FILTERS, demo_data.SIZE // 4, demo_data.SIZE // 4)
     ]
     backbones.check_complete(network, aggregator.used_keys, "filters")

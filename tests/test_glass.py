@@ -15,7 +15,10 @@ from artifacts import checkpoint, run_state
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
 from tests.helpers.small_glass import GRID, SIZE, Samples, loader, small_glass
+from training import evaluation
+from training.hypothesis import is_hypersphere
 from training.scoring_head import ScoringHead
+from training.selection import Selection
 
 
 def test_masked_quantile_is_the_quantile_of_what_is_kept():
@@ -94,7 +97,7 @@ def check_step(batch, rows, svd, options):
     picked = [batch[key] for key in ("image", "aug", "mask_s")]
     plain, ours = (small_glass(svd=svd, noise=0.5, **options) for _ in range(2))
     for model in (plain, ours):
-        model._set_training(True)
+        model.set_training(True)
     center = torch.randn(64, 24, generator=torch.Generator().manual_seed(5))
     count = len(torch.ones(256)[rows])
     noise = torch.randn(count, 24, generator=torch.Generator().manual_seed(1)) * 0.5
@@ -115,7 +118,7 @@ def check_step(batch, rows, svd, options):
 def test_the_batch_norm_sees_every_call(options, calls):
     model = small_glass(**options)
     batch = next(iter(loader(4, True)))
-    model._set_training(True)
+    model.set_training(True)
     model.train_step(batch, torch.zeros(64, 24), torch.Generator())
     assert model.discriminator.body.block1[1].num_batches_tracked == calls
 
@@ -173,7 +176,7 @@ def test_pixel_metrics_leave_out_padding_and_unknown_truth(monkeypatch):
 
 def test_pictures_show_no_padding_and_unknown_truth_as_gray(tmp_path):
     model, batches = small_glass(), padded(4, False)
-    model.evaluate(batches, pictures=tmp_path)
+    evaluation.evaluate(model.scored(batches), pictures=tmp_path)
     strips = [np.asarray(Image.open(tmp_path / f"{k:03d}.png")) for k in (1, 4)]
     assert [strip.shape for strip in strips] == [(256, 3 * 128, 3), (256, 3 * 224, 3)]  # 16 and 28 columns of 32 rows
     assert (strips[1][50:200, 250:400] == 127).all()
@@ -224,12 +227,14 @@ def test_foreign_checkpoints_are_refused(tmp_path):
 
 
 def test_the_best_epoch_needs_a_strictly_greater_sum(tmp_path):
-    model = small_glass(tmp_path)
-    state = run_state.RunState()
+    selection, best = Selection(), {}
     for epoch, (image, pixel) in enumerate([(0.5, 0.5), (0.6, 0.4), (0.7, math.nan), (0.6, 0.5), (math.nan, math.nan)]):
-        model._keep_best(state, {"image_auroc": image, "pixel_auroc": pixel}, epoch)
-    assert state.best["epoch"] == 3
-    assert [path.name for path in model.ckpt_dir.glob("ckpt_best*")] == ["ckpt_best_3.pth"]
+        figures = {"image_auroc": image, "pixel_auroc": pixel}
+        if selection.better(figures, best):
+            best = {"epoch": epoch} | figures
+            checkpoint.save_best(tmp_path, epoch, {"discriminator": {}})
+    assert best["epoch"] == 3
+    assert [path.name for path in tmp_path.glob("ckpt_best*")] == ["ckpt_best_3.pth"]
 
 
 def test_without_any_evaluation_the_last_epoch_is_best(tmp_path):
@@ -290,16 +295,16 @@ def test_a_single_image_is_predicted_and_scored_by_its_raw_maximum():
 
 @pytest.mark.parametrize(("distribution", "expected"), [(2, False), (3, True), (0, True), (4, False)])
 def test_the_hypothesis_comes_from_the_option_or_the_table(tmp_path, distribution, expected):
-    model = small_glass(tmp_path)
-    assert model.hypothesis(loader(4, True, distribution=distribution), "mvtec_screw") is expected
+    batches = loader(4, True, distribution=distribution)
+    assert is_hypersphere(batches, "mvtec_screw", tmp_path / "judge", False) is expected
 
 
 def test_an_unlisted_class_is_judged_once_and_remembered(tmp_path):
-    model = small_glass(tmp_path)
-    flag = model.hypothesis(loader(4, True, distribution=0), "mvtec_unknown")
+    judge = tmp_path / "judge"
+    flag = is_hypersphere(loader(4, True, distribution=0), "mvtec_unknown", judge, False)
     assert (tmp_path / "judge" / "mvtec_distribution.xlsx").is_file()
     assert (tmp_path / "judge" / "avg" / str(int(flag)) / "mvtec_unknown.png").is_file()
-    assert model.hypothesis(None or loader(4, True, distribution=4), "mvtec_unknown") is not flag
+    assert is_hypersphere(loader(4, True, distribution=4), "mvtec_unknown", judge, False) is not flag
 
 
 def test_bfloat16_is_for_the_frozen_backbone_alone():

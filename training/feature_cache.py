@@ -5,23 +5,35 @@ epoch. What is kept are the layers' pooled planes, each on its own grid (62 % of
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
 import torch
 
 from system import processes
+from training import padding
+from training.batches import set_epoch
 
 LOGGER = logging.getLogger(__name__)
 
 
 PLACES = ("auto", "device", "host", "off")
-SHARE = 0.5  # of the free memory that a bank may take; on the host, of all processes' banks
+SHARE = 0.5  # of the free memory that a cache may take; on the host, of all processes' caches
 
 
-class FeatureBank:
+class Source(Protocol):
+    """What makes the features that are kept; glass.GLASS does."""
+
+    device: torch.device
+
+    def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
+        """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W]."""
+
+
+class FeatureCache:
     """Pooled planes of n images, with their labels if they are test images.
 
     Args:
@@ -89,6 +101,27 @@ class FeatureBank:
         pairs = zip(self.row_sums, sums(torch.tensor(last)), strict=True)
         total, weight = ((whole - part) / batch_size + part / len(last) for whole, part in pairs)
         return (total / weight).float()
+
+    def center_rows(
+        self, merge: Callable[[list[torch.Tensor]], torch.Tensor], grid: tuple[int, int], sampler: Any, epoch: int
+    ) -> torch.Tensor:
+        """Return the rows of a training set's center before the adaptor, [h·w, C].
+
+        Args:
+            merge: makes rows [B·h·w, C] of pooled planes, as PatchEmbedding.merge.
+            grid: (h, w).
+            sampler: the training batches' EpochSampler.
+            epoch: which decides the images of the last, partial batch.
+        """
+        last = sampler.last_batch(epoch)
+        if not self.valid:
+            return merge(self.mean_over_batches(sampler.batch_size, last))
+
+        def rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            merged = merge(self.get(index)).unflatten(0, (len(index), -1))
+            return merged, padding.shares(self.frames_of(index), grid).to(self.device)
+
+        return self.weighted_mean_over_batches(rows, sampler.batch_size, last)
 
     def put(self, batch: dict, pooled: list[torch.Tensor]) -> bool:
         """Keep the pooled planes [B, C_i, h_i, w_i] of a batch; return whether there is room for them."""
@@ -159,3 +192,21 @@ class FeatureBank:
         if self.device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return "device"
         return "host" if size < SHARE * psutil.virtual_memory().available / processes.processes_here() else "off"
+
+
+def opened(loader: Iterable[dict], name: str, device: torch.device, place: str) -> FeatureCache | None:
+    """Return an empty cache for a loader's images, or None where their features change or are not to be kept."""
+    dataset = getattr(loader, "dataset", None)
+    if place == "off" or not getattr(dataset, "fixed_images", False) or len(dataset) == 0:
+        return None
+    return FeatureCache(name, len(dataset), device, place)
+
+
+@torch.no_grad()
+def filled(loader: Iterable[dict], name: str, source: Source, place: str) -> FeatureCache | None:
+    """Return a cache with the features of all training images, or None."""
+    cache = opened(loader, name, source.device, place)
+    if cache is None or not hasattr(loader.batch_sampler, "last_batch"):
+        return None
+    set_epoch(loader, 0, "center")  # always the same order, so that a continued run has the same bits
+    return cache if all(cache.put(batch, source.pooled(batch["image"])) for batch in loader) else None

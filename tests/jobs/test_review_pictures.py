@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from artifacts import class_results, test_scores
+from artifacts import checkpoint, class_results, test_scores
 from artifacts.model_card import Threshold
 from artifacts.test_scores import Evidence
 from datasets.sampler import EpochSampler
@@ -17,7 +17,7 @@ from jobs import review_pictures
 from metrics import ImageScores
 from reporting import review
 from tests.helpers.small_glass import loader, small_glass
-from training.selection import BEST
+from training import evaluation
 
 SIDE = 64
 
@@ -134,7 +134,8 @@ def test_synthetic_defects_that_are_there_stay_and_missing_ones_are_made(tmp_pat
 def test_a_test_gives_scores_and_curves(tmp_path: Path) -> None:
     glass, tested = small_glass(tmp_path, meta_epochs=1), ImageScores()
     glass.trainer(loader(4, train=True), loader(6, train=False), "mvtec_small")
-    glass.test(loader(6, train=False), "mvtec_small", BEST, tested)
+    weights, _ = checkpoint.require_best(glass.ckpt_dir)
+    evaluation.test(glass, loader(6, train=False), weights, tmp_path / "eval", tested)
     found = review_pictures.gather(tested, 4, Threshold(0.5, 0.6, 0.01, 0.2, "test normals", 3))
     _, scores, _, labels, _ = glass.predict(loader(6, train=False))
     assert found.labels == labels and found.images[5] == "005.png"

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from artifacts.run_state import RunState
 from datasets.sampler import EpochSampler
 from tests.helpers.small_glass import CPU, SIZE, Samples, small_glass
-from training.feature_cache import FeatureBank
+from training import feature_cache, loop
+from training.feature_cache import FeatureCache
+from training.selection import Selection
 
 
 class Drawn(Samples):
@@ -59,48 +62,48 @@ def test_images_are_read_once_for_features_and_once_an_epoch_for_defects(tmp_pat
     assert test.dataset.asked == 6
 
 
-def test_evaluations_from_the_bank_are_the_same(tmp_path):
+def test_evaluations_from_the_cache_are_the_same(tmp_path):
     model = small_glass(tmp_path, cache="host")
     _, test = loaders()
-    bank = model._open_bank(test, "test images")
-    first, second = (model.evaluate(test, bank=bank) for _ in range(2))
-    assert bank.full
+    cache = feature_cache.opened(test, "test images", CPU, "host")
+    first, second = (model.evaluate(test, cache=cache) for _ in range(2))
+    assert cache.full
     assert first == second == model.evaluate(test)
 
 
-def test_padding_and_unknown_truth_come_back_from_the_bank(tmp_path):
+def test_padding_and_unknown_truth_come_back_from_the_cache(tmp_path):
     model = small_glass(tmp_path, cache="host")
     training = DataLoader(Padded(10, True), batch_sampler=EpochSampler(10, 4, 0, "mvtec_small"))
-    bank = model._fill_bank(training, "training images")
-    center = model.center(training, 3, bank)
+    cache = feature_cache.filled(training, "training images", model, "host")
+    center = model.center(training, 3, cache)
     torch.testing.assert_close(center, model.center(training, 3), atol=1e-5, rtol=1e-5)
     training.batch_sampler.set_epoch(3, "center")
     spoilt = model.center([batch | {"image": batch["image"] * batch["valid"][:, None]} for batch in training], 3)
     assert not torch.allclose(center, spoilt, atol=1e-3)  # the pictures matter at all
 
     test = DataLoader(Padded(6, False), batch_size=4)
-    bank = model._open_bank(test, "test images")
-    first, second = (model.evaluate(test, bank=bank) for _ in range(2))
-    assert bank.full and first == second
-    assert len(bank.frames) == 4
+    cache = feature_cache.opened(test, "test images", CPU, "host")
+    first, second = (model.evaluate(test, cache=cache) for _ in range(2))
+    assert cache.full and first == second
+    assert len(cache.frames) == 4
 
 
 def test_the_mean_over_batches_weighs_a_partial_batch_more():
-    bank, planes = FeatureBank("", 5, CPU, "host"), torch.randn(5, 2, 3, 3)
+    cache, planes = FeatureCache("", 5, CPU, "host"), torch.randn(5, 2, 3, 3)
     batch = {"index": torch.arange(5), "is_anomaly": torch.zeros(5), "mask_gt": torch.zeros(5, 1, 4, 4)}
-    assert bank.put(batch, [planes])
+    assert cache.put(batch, [planes])
     expected = (planes[[0, 4, 1, 3]].mean(0) + planes[2]) / 2
-    torch.testing.assert_close(bank.mean_over_batches(4, [2])[0][0], expected)
+    torch.testing.assert_close(cache.mean_over_batches(4, [2])[0][0], expected)
 
 
 def test_masks_come_back_as_what_counts_as_defect():
-    bank = FeatureBank("", 2, CPU, "host")
+    cache = FeatureCache("", 2, CPU, "host")
     masks = torch.zeros(2, 1, 3, 5)
     masks[1, 0, 1, 2:4] = torch.tensor([1.0, 0.99])
-    bank.put(
+    cache.put(
         {"index": torch.arange(2), "is_anomaly": torch.tensor([0, 1]), "mask_gt": masks}, [torch.zeros(2, 1, 1, 1)]
     )
-    (batch,) = bank.batches()
+    (batch,) = cache.batches()
     np.testing.assert_array_equal(batch["mask_gt"], masks == 1)
     assert batch["is_anomaly"].tolist() == [0, 1]
 
@@ -119,6 +122,7 @@ def test_without_room_features_are_computed_in_every_epoch(tmp_path, monkeypatch
 def test_features_that_change_are_not_kept(tmp_path, reason):
     options = {"trained backbone": {"train_backbone": True}, "cache off": {"cache": "off"}}.get(reason, {})
     model = small_glass(tmp_path, **options)
-    training, _ = loaders()
+    training, test = loaders()
     training.dataset.fixed_images = reason != "moving images"
-    assert model._open_bank(training, "training images") is None
+    trainer = loop.Trainer(model, training, test, "mvtec_small", {}, Selection(), RunState(), model.cache)
+    assert trainer.cache is None and (trainer.test_cache is None) == (reason != "moving images")

@@ -47,8 +47,8 @@ def test_training_stops_when_patience_ends(tmp_path: Path, monkeypatch: pytest.M
     model = small_glass(tmp_path, meta_epochs=50)
     figures = iter([0.5, 0.7, 0.6, 0.7, 0.9])
     monkeypatch.setattr(model, "evaluate", lambda *_, **__: record(next(figures)))
-    model.selection = Selection(patience=2)
-    assert model.trainer(loader(4, True), loader(4, False), "mvtec_small")[-1] == 1
+    kept = model.trainer(loader(4, True), loader(4, False), "mvtec_small", selection=Selection(patience=2))
+    assert kept[-1] == 1
     state = run_state.RunState.load(model.ckpt_dir)
     assert (state.epoch, state.finished) == (4, True)
 
@@ -56,7 +56,7 @@ def test_training_stops_when_patience_ends(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("test_images", [0, 4])
 def test_the_last_epoch_is_kept_under_the_release_name(tmp_path: Path, test_images: int) -> None:
     model = small_glass(tmp_path, meta_epochs=3, eval_epochs=2)
-    model.selection = Selection(LAST)
-    assert model.trainer(loader(4, True), loader(test_images, False), "mvtec_small")[-1] == 2
+    last = Selection(LAST)
+    assert model.trainer(loader(4, True), loader(test_images, False), "mvtec_small", selection=last)[-1] == 2
     assert [path.name for path in model.ckpt_dir.glob("ckpt_best*")] == ["ckpt_best_2.pth"]
     assert (model.ckpt_dir / "ckpt_best_2.pth").read_bytes() == (model.ckpt_dir / "ckpt.pth").read_bytes()

@@ -1,0 +1,101 @@
+"""Scores to figures: the metrics of a test set, and a picture of each of its images."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+import metrics
+from images.drawing import denormalise, encode_png, side_by_side
+from system import files
+from training import padding
+from training.feature_cache import FeatureCache
+
+Scored = tuple[dict, torch.Tensor, torch.Tensor]  # a batch, its image scores [B], its anomaly maps [B, H, W]
+
+
+class Scorer(Protocol):
+    """What scores images; glass.GLASS does."""
+
+    def load_weights(self, path: Path) -> None:
+        """Load a checkpoint."""
+
+    def scored(self, loader: Iterable[dict], cache: FeatureCache | None = None) -> Iterator[Scored]:
+        """Score images batch by batch."""
+
+
+def evaluate(
+    scored: Iterable[Scored],
+    pro: bool = False,
+    pictures: Path | None = None,
+    record: metrics.ImageScores | None = None,
+) -> dict[str, float]:
+    """Compute the metrics of a test set, streaming.
+
+    The pixel metrics are over images whose ground truth is known, and padding is not counted.
+
+    Args:
+        scored: the test set, as GLASS.scored gives it.
+        pro: compute the regions' metrics too.
+        pictures: folder for one picture an image (image | ground truth, gray where unknown | heat map).
+        record: takes every image's score, and the curves.
+
+    Returns:
+        image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
+    """
+    image_metrics, pixel_metrics, count = metrics.ImageMetrics(), metrics.PixelMetrics(pro=pro), 0
+    for batch, scores, maps in scored:
+        maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
+        image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
+        for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
+            pixel_metrics.update(known_maps, known_masks)
+        if record is not None:
+            record.update(scores.cpu().numpy(), maps, batch["is_anomaly"], batch.get("image_path", ()))
+        if pictures is not None:
+            for strip in _strips(batch, maps, masks):
+                count += 1
+                files.atomic_write(pictures / f"{count:03d}.png", encode_png(strip))
+    if record is not None:
+        record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
+        record.curves |= {f"pixel_{key}": curve for key, curve in pixel_metrics.curves().items()}
+    results = {f"image_{key}": value for key, value in image_metrics.compute().items()}
+    return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
+
+
+def test(
+    scorer: Scorer,
+    loader: Iterable[dict],
+    weights: Path,
+    pictures: Path,
+    record: metrics.ImageScores | None = None,
+) -> dict[str, float]:
+    """Load stored weights, compute all metrics, and write a picture of each test image.
+
+    Args:
+        scorer: the networks.
+        loader: the test set.
+        weights: a checkpoint.
+        pictures: folder for them; those of an earlier test go.
+        record: takes every image's score, and the curves.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they do not fit.
+    """
+    scorer.load_weights(weights)
+    files.remove_partial(pictures)
+    for old in pictures.glob("[0-9]*.png"):
+        old.unlink(missing_ok=True)
+    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record)
+
+
+def _strips(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield image | ground truth, gray where unknown | heat map of each image, without its padding."""
+    for k, image in enumerate(batch["image"].numpy()):
+        whole = slice(None), slice(None)
+        rows, columns = padding.bounds(batch["valid"][k].numpy()) if "valid" in batch else whole
+        known = batch["mask_known"][k] if "mask_known" in batch else True
+        mask = masks[k, 0, rows, columns] if known else np.full_like(maps[k, rows, columns], 0.5)
+        yield side_by_side(denormalise(image)[rows, columns], mask, maps[k, rows, columns])

@@ -18,11 +18,13 @@ Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+import backbones
 import common
 from artifacts import checkpoint
 from artifacts.run_state import RunState
@@ -97,7 +99,7 @@ class GLASS(nn.Module):
                 common.NetworkFeatureAggregator.shift_batch_norms).
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
-            cache: where features that do not change are kept, one of feature_cache.PLACES.
+            cache: where features that do not change are kept, one of options.PLACES.
             precision: "bf16" runs the frozen backbone in bfloat16; for the rest see utils.set_precision.
         """
         self.to(device)
@@ -414,3 +416,30 @@ class GLASS(nn.Module):
             checkpoint.load_fitting(network, parts.get(part, {}), f"{path} ({part})")
         if "backbone" in parts:
             self.aggregator.backbone.load_state_dict(parts["backbone"], strict=False)
+
+
+def build(
+    name: str, layers: list[str], weights: str, device: torch.device, input_shape: tuple[int, int, int], **options: Any
+) -> tuple[GLASS, dict[str, torch.Tensor]]:
+    """Build the networks on a backbone by name.
+
+    Args:
+        name, weights: as of backbones.load.
+        layers: to extract features from.
+        device: to run on.
+        input_shape: (3, H, W).
+        options: further ones of GLASS.load.
+
+    Returns:
+        the networks, and the weights of the backbone that they use, as they were loaded.
+
+    Raises:
+        FileNotFoundError, ValueError: weights are missing, or do not fit.
+    """
+    backbone = backbones.load(name, weights, input_shape[1:])
+    loaded = {key: value.clone().contiguous() for key, value in backbone.state_dict().items()}
+    glass = GLASS(device)
+    glass.load(backbone, layers, device, input_shape, **options)
+    used = glass.aggregator.used_keys
+    backbones.check_complete(backbone, used, weights)
+    return glass, {key: value for key, value in loaded.items() if key in used}

@@ -197,16 +197,16 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
     mask is the one that the network learns, on a feature grid of 8 pixels, which most backbones have. Judgements of
     earlier runs, which --fg 2 goes by, are read from --results_path.
     """
-    _, data = main.dataset.callback(**options)
-    if data["distribution"] == JUDGE_ONLY:
+    data = main.dataset.callback(**options)
+    if data.distribution == JUDGE_ONLY:
         raise ValueError(f"--distribution {JUDGE_ONLY} makes no synthetic defects: give the one to train with.")
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out} must end in .png.")
     cells = []
-    for classname in data["subdatasets"]:
+    for classname in data.subdatasets:
         train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / "judge")
-        if data["calibration"]:  # share of the images that training never sees
-            train_set, _ = hold_out(train_set, data["calibration"], seed, CALIBRATION)
+        if data.calibration:  # share of the images that training never sees
+            train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
         cells += sample_cells(train_set, count, seed)
     atomic_write(out, encode_png(contact_sheet(cells, min(COLUMNS, len(cells)), SIDE)))
     LOGGER.info("%d samples (normal | mask | synthetic defect) are in %s", len(cells), out)

@@ -28,8 +28,6 @@ JUDGE_DENSITY = 0.21
 JUDGE_RADIUS = 12  # pixels
 JUDGE_COUNT = 60  # points
 
-PRECISIONS = ("fp32", "tf32", "bf16")
-
 
 def derive_seed(*parts: int | str) -> int:
     """Map a tuple of numbers and words to a seed in [0, 2**63): the same on every machine, apart for every tuple."""

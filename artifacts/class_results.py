@@ -72,9 +72,14 @@ class Result:
         return self.best | last | {"best_epoch": self.best_epoch, "last_epoch": self.last_epoch}
 
 
+def models_folder(results_path: Path, backbone_index: int) -> Path:
+    """Return the folder of the class folders of a backbone."""
+    return results_path / "models" / f"backbone_{backbone_index}"
+
+
 def result_path(results_path: Path, backbone_index: int, name: str) -> Path:
     """Return where the result file of a class is."""
-    return results_path / "models" / f"backbone_{backbone_index}" / name / RESULT_FILE
+    return models_folder(results_path, backbone_index) / name / RESULT_FILE
 
 
 def to_json(result: Result) -> str:

@@ -174,7 +174,7 @@ class Saver:
             raise ValueError(f"{path} is damaged (optimiser of {part}): train again with --fresh.") from error
 
 
-def _is_done(folder: Path) -> bool:
+def is_done(folder: Path) -> bool:
     """Say whether a class needs no training: it is finished, or holds the authors' checkpoint, without a state."""
     if (folder / STATE).is_file():
         return RunState.load(folder).finished

@@ -20,6 +20,7 @@ import click
 import matplotlib
 from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
 
+from artifacts import options  # noqa: E402
 from benchmarks.peers import table as peers
 
 HERE = Path(__file__).resolve().parent
@@ -37,8 +38,7 @@ RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of s
 }
 RELEASE_EPOCHS = (4, 9)  # that it was evaluated after
 BANDS = (0.06, 0.03)  # of image and pixel AUROC, within which means of so few seeds count as alike
-KEPT = ["backbone", "resize", "imagesize", "distribution", "batch_size", "pretrain_embed_dimension"]
-KEPT += ["target_embed_dimension", "dsc_hidden", "lr", "limit", "meta_epochs", "eval_epochs", "fg", "select", "seed"]
+COMPARED_BY = options.names(options.COMPARED)  # settings by which runs are told apart
 STYLE = {"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
 STYLE |= {"axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "legend.frameon": False}
 
@@ -54,7 +54,7 @@ def collect(folders: Iterable[Path]) -> list[Run]:
     found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
     if not found:
         raise ValueError("There is no result.json below these folders: run benchmarks/run.sh first.")
-    return sorted(found, key=lambda run: (run["name"], *map(run["settings"].get, KEPT)))
+    return sorted(found, key=lambda run: (run["name"], *map(run["settings"].get, COMPARED_BY)))
 
 
 def read_run(folder: Path) -> Run:
@@ -67,7 +67,7 @@ def read_run(folder: Path) -> Run:
     labels = evidence["labels"]
     return {
         "name": result["name"],
-        "settings": {key: run[key] for key in KEPT},
+        "settings": {key: run[key] for key in COMPARED_BY},
         "images": [evidence["train_images"], labels.count(0), labels.count(1)],
         "best": result["best"] | {"epoch": result["best_epoch"]},
         "last": result["last"] | {"epoch": result["last_epoch"]},

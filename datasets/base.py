@@ -92,7 +92,7 @@ class AnomalyDataset(Dataset):
         skip_broken: let `check` leave out images that cannot be read.
 
     Attributes:
-        grid: (h, w) of mask_s; set it to the backbone's before iterating.
+        grid: (h, w) of mask_s, see on_grid.
         cut: mean share of the images' area that the crop cuts away, known after `check`.
 
     Raises:
@@ -203,6 +203,12 @@ class AnomalyDataset(Dataset):
         part.entries, part.pixels = [self.entries[position] for position in positions], OwnPixels()
         part.jitter = ImageJitter() if held_out else self.jitter
         return part
+
+    def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":
+        """Return the same images for a feature grid (h, w), that of the backbone."""
+        same = copy.copy(self)
+        same.grid = grid
+        return same
 
     @contextmanager
     def kept_pixels(self, threads: int = 8) -> Iterator[None]:

@@ -13,7 +13,7 @@ import backbones
 import utils
 from artifacts import checkpoint, model_card
 from artifacts.model_card import Card
-from glass import GLASS
+from glass import GLASS, build
 from images import drawing, geometry
 
 LOGGER = logging.getLogger(__name__)
@@ -66,15 +66,12 @@ def open_model(
     network, backbone = described.network, described.backbone
     utils.set_precision(network.precision)
     source = str(backbone_weights or (backbone.weights if backbone.file is None else folder / backbone.file))
-    loaded = backbones.load(backbone.name, source, tuple(network.input_shape[1:]))
-    original = {key: value.clone().contiguous() for key, value in loaded.state_dict().items()}
-    glass = GLASS(device)
     options = {key: value for key, value in dataclasses.asdict(network).items() if key != "input_shape"}
-    glass.load(loaded, backbone.layers, device, tuple(network.input_shape), train_backbone=backbone.trained, **options)
-    used = glass.aggregator.used_keys
-    backbones.check_complete(loaded, used, source)
-    found = backbones.fingerprint({key: value for key, value in original.items() if key in used})
-    if backbone.sha256 and found != backbone.sha256:
+    glass, loaded = build(
+        backbone.name, backbone.layers, source, device, tuple(network.input_shape),
+        train_backbone=backbone.trained, **options,
+    )  # fmt: skip
+    if backbone.sha256 and backbones.fingerprint(loaded) != backbone.sha256:
         raise ValueError(
             f"{source} holds other weights than {folder / model_card.FILE} names: give those of the training."
         )

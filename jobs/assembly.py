@@ -1,13 +1,30 @@
-"""jobs/assembly.py: to be written."""
+"""Settings to data and networks: the readers, loaders and networks of a run."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.data import DataLoader
+
+import backbones
+import glass
+import utils
+from artifacts import options, run_info
+from artifacts.options import MODEL, DataOptions
 from datasets.base import AnomalyDataset, DatasetSplit
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
+from datasets.sampler import EpochSampler
 from datasets.visa import VisADataset
-from jobs.settings import NOT_READER, READER_NAMES
+from glass import GLASS
+from jobs.held_out import ClassSets, share_out
+from jobs.settings import BACKBONE_FILE, Choice, Settings
+from system.processes import usable_cores
+from system.signals import leave_signals_to_parent
+
+LOGGER = logging.getLogger(__name__)
 
 READERS = {
     "mvtec": MVTecDataset,
@@ -23,12 +40,112 @@ CUT = (
 )
 
 
-def open_set(data: dict[str, Any], classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:
+@dataclass(frozen=True)
+class Network:
+    """The networks of a class, and the backbone's weights that they use, as loaded."""
+
+    glass: GLASS
+    backbone_state: dict[str, torch.Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these backbone weights from others."""
+        return backbones.fingerprint(self.backbone_state)
+
+
+class Assembly:
+    """Makes what a run needs from its settings.
+
+    Args:
+        settings: of the run.
+        device: of the networks.
+        workers: processes that load images.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, workers: int) -> None:
+        self.settings, self.device, self.workers = settings, device, workers
+        self.fingerprints: dict[str, str] = {}  # of the classes' data
+
+    # --- images ---------------------------------------------------------------------------------------------
+
+    def opened(self, classname: str) -> tuple[AnomalyDataset, ...]:
+        """Make the sets of a class, (training, test) or (test,), and decode each of their images once."""
+        splits = [DatasetSplit.TRAIN, DatasetSplit.TEST] if self.settings.run.train else [DatasetSplit.TEST]
+        sets = tuple(open_set(self.settings.data, classname, split, self.settings.judge_path) for split in splits)
+        for each in sets:
+            each.check(usable_cores())
+        cut = max(each.cut for each in sets)
+        if cut >= LEAST_CUT:
+            LOGGER.warning(CUT, self.settings.name(classname), 100 * cut)
+        return sets
+
+    def sets(self, classname: str) -> ClassSets:
+        """Make the sets of a class, and decide which images are held out of training."""
+        *train, test = self.opened(classname)
+        share, seed = self.settings.data.calibration, self.settings.run.seed
+        return share_out(train[0] if train else None, test, self.settings.selection, share, seed)
+
+    def fingerprint(self, sets: ClassSets) -> str:
+        """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
+        if sets.test.name not in self.fingerprints:
+            whole = sorted({path for entry in sets.entries for path in (entry.image, entry.mask) if path is not None})
+            found = run_info.fingerprint(whole, sets.train.textures.paths, self.settings.data.data_path)
+            self.fingerprints[sets.test.name] = found
+        return self.fingerprints[sets.test.name]
+
+    def sampler(self, train_set: AnomalyDataset, seed: int) -> EpochSampler:
+        """Return what draws the training batches."""
+        return EpochSampler(len(train_set), self.settings.data.batch_size, seed, train_set.name)
+
+    def train_loader(self, train_set: AnomalyDataset, seed: int) -> DataLoader:
+        """Return the training batches."""
+        return self._loader(train_set, train_set.name, batch_sampler=self.sampler(train_set, seed))
+
+    def test_loader(self, test_set: AnomalyDataset, name: str) -> DataLoader:
+        """Return the batches of any other set of a class."""
+        return self._loader(test_set, name, batch_size=self.settings.data.batch_size)
+
+    def _loader(self, dataset: AnomalyDataset, name: str, **batching: Any) -> DataLoader:
+        loader = DataLoader(
+            dataset,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=leave_signals_to_parent,
+            **batching,
+        )
+        loader.name = name
+        return loader
+
+    # --- networks -------------------------------------------------------------------------------------------
+
+    def network(self, choice: Choice, input_shape: tuple[int, int, int], seed: int) -> Network:
+        """Build the networks of a class, the backbone freshly loaded, initial weights from the run's seed."""
+        utils.fix_seeds(self.settings.run.seed)
+        values = options.values(self.settings.net, MODEL)
+        return Network(
+            *glass.build(
+                choice.name, choice.layers, self.weights(choice), self.device, input_shape, seed=seed, **values
+            )
+        )
+
+    def weights(self, choice: Choice) -> str:
+        """Return the weights to load; a test that names no file takes those kept beside the models."""
+        kept, wanted = self.kept_weights(choice), self.settings.net.backbone_weights
+        named = wanted not in (backbones.IMAGENET, backbones.RANDOM)
+        return wanted if named or self.settings.run.train or not kept.is_file() else str(kept)
+
+    def kept_weights(self, choice: Choice) -> Path:
+        """Return where weights of a backbone are kept that cannot be fetched again."""
+        return self.settings.models(choice) / BACKBONE_FILE
+
+
+def open_set(data: DataOptions, classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:
     """List the images of a class as the options of the command `dataset` say.
 
     Raises:
         ValueError, FileNotFoundError: something is missing, or an option does not fit.
     """
-    options = {READER_NAMES.get(key, key): value for key, value in data.items() if key not in NOT_READER}
-    options |= {"dataset_name": data["name"], "classname": classname, "judge_path": judge_path}
-    return READERS[data["name"]](data["data_path"], data["aug_path"], split=split, **options)
+    values = options.reader_values(data)
+    values |= {"dataset_name": data.name, "classname": classname, "judge_path": judge_path}
+    return READERS[data.name](data.data_path, data.aug_path, split=split, **values)

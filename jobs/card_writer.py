@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,16 @@ import numpy as np
 
 from artifacts import checkpoint, model_card, run_info
 from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary, Threshold
-from datasets.base import AnomalyDataset
-from glass import GLASS
+from artifacts.options import LAST, NetOptions
 from images import drawing
 from jobs.held_out import ClassSets
 from metrics import ImageScores, f1_max
-from training.selection import LAST
 
 LOGGER = logging.getLogger(__name__)
 
 
 TRAINING, TEST = "training", "test"  # which kind of run described a class
-NETWORK = [item.name for item in dataclasses.fields(model_card.Network)]
+NETWORK = [item.name for item in dataclasses.fields(model_card.Network) if item.name != "input_shape"]
 ADVICE = "for one, hold out normal images (dataset --calibration 0.1) or add them to the test set"
 
 
@@ -59,36 +56,54 @@ class Scores:
         return Calibration.of(model_card.HELD_OUT, *self.calibrated.of(0))
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The best weights of a class folder, and how they came about.
+
+    Attributes:
+        folder: of the class.
+        hypersphere: the hypothesis of their training; None where it is not known.
+        select: the rule that chose them.
+        provenance: of the card, made by a training or a test.
+    """
+
+    folder: Path
+    hypersphere: bool | None
+    select: str
+    provenance: model_card.Provenance
+
+
 def new_card(
-    glass: GLASS, sets: ClassSets, scores: Scores, select: str, rate: float, backbone: model_card.Backbone,
-    options: Mapping[str, Any], origin: model_card.Provenance,
-) -> Card:  # fmt: skip
+    weights: Weights, sets: ClassSets, scores: Scores, rate: float, backbone: model_card.Backbone, net: NetOptions
+) -> Card:
     """Describe the best weights of a class folder.
 
     Args:
-        glass: the networks, their class folder chosen.
+        weights: to describe.
         sets: the images of the class.
         scores: by these weights.
-        select: the rule that chose them.
         rate: wanted false-alarm rate.
-        backbone, origin: parts of the card.
-        options: those of the command `net`.
+        backbone: part of the card.
+        net: options of the command `net`.
     """
     (normal, _), (defect, _), calibration = scores.tested.of(0), scores.tested.of(1), scores.calibration
-    calibrating, trained = calibration.scores if calibration else [], origin.made_by == TRAINING
+    calibrating, trained = calibration.scores if calibration else [], weights.provenance.made_by == TRAINING
+    hypothesis = {None: None, True: "hypersphere", False: "manifold"}[weights.hypersphere]
     return Card(
         name=sets.test.name,
-        checkpoint=_checkpoint(*checkpoint.best_checkpoint(glass.ckpt_dir), select),
+        checkpoint=_checkpoint(*checkpoint.require_best(weights.folder), weights.select),
         backbone=backbone,
-        network=_network(sets.test, options),
+        network=model_card.Network(
+            input_shape=list(sets.test.imagesize), **{key: getattr(net, key) for key in NETWORK}
+        ),
         geometry=sets.test.geometry.to_dict(),
         normalisation=model_card.Normalisation(_listed(drawing.IMAGENET_MEAN), _listed(drawing.IMAGENET_STD)),
-        hypothesis=("hypersphere" if glass.hypersphere else "manifold") if trained else None,
+        hypothesis=hypothesis,
         threshold=_threshold(calibration, rate),
         f1_max=_f1_max(normal, defect),
         statistics=Statistics(Summary.of(calibrating), Summary.of(normal), Summary.of(defect)),
         images=_images(sets, len(calibrating), trained),
-        provenance=origin,
+        provenance=weights.provenance,
         calibration=calibration,
     )
 
@@ -131,11 +146,6 @@ def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Imag
     return model_card.Images(
         len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test)
     )
-
-
-def _network(test: AnomalyDataset, options: Mapping[str, Any]) -> model_card.Network:
-    values = {name: options[name] for name in NETWORK if name in options}
-    return model_card.Network(input_shape=list(test.imagesize), **values)
 
 
 def _listed(values: Any) -> list[float]:

@@ -1,7 +1,165 @@
-"""jobs/checks.py: to be written."""
+"""What is refused before any training: options, memory, folders and weights that would fail a run later."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import backbones
+import utils
+from artifacts import checkpoint, class_results, options
+from artifacts.hypothesis_table import table_flag
+from artifacts.options import VAL_SPLIT
+from artifacts.run_state import RunState, is_done
+from glass import GLASS
+from jobs import card_writer
+from jobs.assembly import Assembly, Network
+from jobs.held_out import ClassSets
+from jobs.settings import Settings, Task
+from reporting import report_page
+from system import claims, files
+from training.selection import VAL
+
+LOGGER = logging.getLogger(__name__)
 
 KEPT_COPIES = 6  # of a class's weights: latest, best, and the state's three; another best before the earlier one goes
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
 ADAM_COPIES = 4  # of a weight in training: itself, its gradient, two moments
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
+
+
+def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, ClassSets], fresh: bool) -> None:
+    """Check everything that can be checked of classes.
+
+    Args:
+        assembly: of the run.
+        tasks: the classes, on all backbones.
+        sets: their images, by class.
+        fresh: what the class folders hold will be moved away.
+
+    Raises:
+        ValueError, FileNotFoundError: something is wrong.
+    """
+    settings = assembly.settings
+    _check_memory(assembly, sets)
+    _check_tables(settings)
+    files.remove_partial(settings.run.results_path)
+    for choice in settings.choices:
+        own = {task: sets[task.classname] for task in tasks if task.choice.index == choice.index}
+        if not own:
+            continue
+        files.remove_partial(settings.models(choice))
+        network = assembly.network(choice, next(iter(own.values())).test.imagesize, settings.run.seed)
+        check_backbone(assembly.kept_weights(choice), network)
+        for task, each in own.items():
+            try:
+                _check_folder(assembly, task, network.glass, each, fresh)
+            except FileNotFoundError:
+                if claims.holder(task.folder) is None:
+                    raise  # else its owner has just put another checkpoint in place of the best
+        _check_space(settings, network.glass, own, fresh)
+
+
+def check_backbone(kept: Path, network: Network) -> None:
+    """Make sure that the models of a folder use these backbone weights, if the folder keeps any.
+
+    Raises:
+        ValueError: they use others.
+    """
+    if kept.is_file() and backbones.fingerprint(backbones.read_tensors(kept)) != network.fingerprint:
+        raise ValueError(f"The models beside {kept} use other backbone weights: give another --results_path.")
+
+
+def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSets) -> None:
+    """Make sure that a class was trained with the options of now, and if it goes on, with the same images.
+
+    Raises:
+        ValueError: it was not.
+    """
+    if not state.options:
+        return
+    settings, folder = assembly.settings, assembly.settings.class_folder(task)
+    wanted, found = settings.training_options(task.choice), dict(state.options)
+    data = found.pop("data", None)
+    known = found if state.finished else {**wanted, **found}  # a version of before may lack some
+    pairs = [(key, found.get(key), wanted.get(key)) for key in known]
+    changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+    advice = "give another --results_path, or --fresh to start over"
+    if changed:
+        raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
+    # Of a finished class other images only matter where those held out of it are wanted again.
+    undescribed = settings.data.calibration > 0 and card_writer.known_card(folder) is None
+    matters = not state.finished or settings.selection.rule == VAL or undescribed
+    if data is not None and matters and data != assembly.fingerprint(sets):
+        raise ValueError(f"{folder} began with other images than those of now: restore them, {advice}.")
+
+
+def _check_folder(assembly: Assembly, task: Task, glass: GLASS, sets: ClassSets, fresh: bool) -> None:
+    """Make sure that what a class folder holds can be read and tested, or trained on without mixing options."""
+    settings, folder = assembly.settings, assembly.settings.class_folder(task)
+    best = checkpoint.best_checkpoint(folder) if settings.run.train else checkpoint.require_best(folder)
+    if fresh:
+        return
+    state = RunState.load(folder)
+    if state.finished and best is None:
+        raise FileNotFoundError(f"{folder} is trained, but its ckpt_best_<epoch>.pth is gone: restore it, or --fresh.")
+    if settings.run.train:
+        check_options(assembly, task, state, sets)
+    else:
+        _warn_of_another_split(folder, state, settings.training_options(task.choice))
+    if best is not None:
+        for path in (folder / checkpoint.LATEST, best[0]):
+            if path.is_file():
+                glass.load_weights(path)
+        card_writer.known_card(folder)
+
+
+def _warn_of_another_split(folder: Path, state: RunState, wanted: dict[str, object]) -> None:
+    """Say so where a test is about to test images that epochs were chosen on."""
+    deciding = options.names(VAL_SPLIT)
+    if state.options.get("select") == VAL and any(state.options[key] != wanted[key] for key in deciding):
+        given = ", ".join(f"{key} {state.options[key]}" for key in deciding)
+        LOGGER.warning("%s: epochs were chosen on a part of the test set (%s): give these options to leave it out.",
+                       folder, given)  # fmt: skip
+
+
+def _check_memory(assembly: Assembly, sets: Mapping[str, ClassSets]) -> None:
+    """Refuse sizes for which even the trained weights and the pictures of a batch are larger than the memory."""
+    net, data = assembly.settings.net, assembly.settings.data
+    width, hidden = net.target_embed_dimension, net.dsc_hidden
+    weights = net.pre_proj * width**2 + width * hidden + max(0, net.dsc_layers - 2) * hidden**2
+    images = max(len(part) for each in sets.values() for part in (each.train, each.test) if part is not None)
+    pixels = 2 * min(images, data.batch_size) * math.prod(next(iter(sets.values())).test.imagesize)
+    needed = 4 * (ADAM_COPIES * weights + pixels)  # bytes
+    there = utils.memory(assembly.device)
+    if needed > there:
+        sizes = f"more than {needed / 1e9:.0f} GB of memory, there are {there / 1e9:.0f}"
+        raise ValueError(f"This run needs {sizes}: {OUT_OF_MEMORY}.")
+
+
+def _check_tables(settings: Settings) -> None:
+    """Read what is read at the end, or in the middle of a run: earlier results, and the tables of hypotheses."""
+    results_path = settings.run.results_path
+    try:
+        if class_results.collect(results_path):
+            report_page.build(results_path)
+    except FileNotFoundError:
+        if not report_page.is_busy(results_path):
+            raise  # else another process has just put other files in their place
+    for classname in settings.data.subdatasets:
+        table_flag(settings.name(classname), "Distribution", settings.judge_path)
+
+
+def _check_space(settings: Settings, glass: GLASS, sets: Mapping[Task, ClassSets], fresh: bool) -> None:
+    """Make sure that what will be written finds room: weights and states, and a picture of each test image."""
+    values = [value for network in glass.trained().values() for value in network.state_dict().values()]
+    size = sum(value.numel() * value.element_size() for value in values)
+    needed = PARTIAL_COPIES * size
+    for task, each in sets.items():
+        done = not settings.run.train or is_done(settings.class_folder(task))
+        needed += (0 if done and not fresh else KEPT_COPIES * size) + 2 * PICTURE_BYTES * len(each.test)
+    free = files.free_bytes(settings.run.results_path)
+    if free < needed:
+        room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"
+        raise ValueError(f"{settings.run.results_path} has {room}: make room, or give another --results_path.")

@@ -6,7 +6,7 @@ Which ones are held out is a function of (seed, class) alone.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,14 +53,9 @@ class SyntheticDefects(Dataset):
         defective = {"image": sample["aug"], "mask_gt": changed, "is_anomaly": 1}
         return sample | defective | {"aug": nothing, "mask_s": nothing}
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """The feature grid, on which a defect must show; set it to the backbone's before iterating."""
-        return self.normals.grid
-
-    @grid.setter
-    def grid(self, grid: tuple[int, int]) -> None:
-        self.normals.grid = grid
+    def on_grid(self, grid: tuple[int, int]) -> "SyntheticDefects":
+        """Return the same images for a feature grid (h, w), on which a defect must show."""
+        return SyntheticDefects(self.normals.on_grid(grid), self.seed)
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,11 @@ class ClassSets:
     test: AnomalyDataset
     choosing: AnomalyDataset | SyntheticDefects
     calibration: AnomalyDataset | None = None
+
+    def on_grid(self, grid: tuple[int, int]) -> "ClassSets":
+        """Return the same images for a feature grid (h, w), on which defects are synthesised."""
+        train = None if self.train is None else self.train.on_grid(grid)
+        return replace(self, train=train, choosing=self.choosing.on_grid(grid))
 
     @property
     def entries(self) -> list[Entry]:

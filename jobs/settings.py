@@ -1,37 +1,18 @@
-"""jobs/settings.py: to be written."""
+"""The settings of a run, and what follows from them: backbones, classes, folders, and what training depends on."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import backbones
+from artifacts import class_results, options
 from artifacts.class_status import Planned
+from artifacts.options import TRAINING, DataOptions, NetOptions, RunOptions
+from training.selection import Selection
 
 BACKBONE_FILE = "backbone.safetensors"  # weights that cannot be fetched again: random ones, or a user's file
 DIGITS = 19  # of the first numbers that are no seeds
-READER_NAMES = {  # command line -> readers, where they differ
-    "brightness": "brightness_factor",
-    "contrast": "contrast_factor",
-    "saturation": "saturation_factor",
-    "gray": "gray_p",
-    "hflip": "h_flip_p",
-    "vflip": "v_flip_p",
-}
-NOT_READER = ("subdatasets", "num_workers", "name", "data_path", "aug_path", "calibration")
-VAL_SPLIT = ("select", "val_share", "seed")  # what decides which test images epochs are chosen on
-NOT_MODEL = ("backbone_names", "layers_to_extract_from", "backbone_weights")
-NOT_TRAINING = (
-    "cache",
-    "num_workers",
-    "data_path",
-    "aug_path",
-    "subdatasets",
-    "name",
-    "backbone_names",
-    "augment",
-    "svd",
-    "downsampling",
-    "skip_broken",
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +42,77 @@ class Task:
     planned: Planned
     folder: Path
     results: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The three parts of a command line.
+
+    Raises:
+        ValueError: an unknown backbone, or options of the selection that do not fit together.
+    """
+
+    run: RunOptions
+    net: NetOptions
+    data: DataOptions
+
+    def __post_init__(self) -> None:
+        _ = self.choices, self.selection  # refuse what is wrong with them before anything else is done
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """The backbones."""
+        return read_choices(self.net.backbone_names, self.net.layers_to_extract_from)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """Which epoch's weights are the best, and whether training stops early."""
+        return Selection(self.run.select, self.run.patience, self.run.val_share)
+
+    @property
+    def models_path(self) -> Path:
+        """The results folder that trained models are read from."""
+        return self.run.models_path or self.run.results_path
+
+    @property
+    def judge_path(self) -> Path:
+        """Folder of the judgements of hypotheses."""
+        return self.run.results_path / "judge"
+
+    def name(self, classname: str) -> str:
+        """Return "<dataset>_<class>"."""
+        return f"{self.data.name}_{classname}"
+
+    def models(self, choice: Choice) -> Path:
+        """Return the folder of the class folders of a backbone."""
+        return class_results.models_folder(self.models_path, choice.index)
+
+    def class_folder(self, task: Task) -> Path:
+        """Return the folder of a class's weights."""
+        return self.models(task.choice) / task.planned.name
+
+    def seed(self, choice: Choice) -> int:
+        """Return the seed of a backbone's training."""
+        return self.run.seed if choice.seed is None else choice.seed
+
+    def tasks(self) -> list[Task]:
+        """Return the classes of the command line on each of its backbones."""
+        tasks = []
+        for choice in self.choices:
+            for order, classname in enumerate(dict.fromkeys(self.data.subdatasets)):
+                planned = Planned(self.name(classname), choice.name, choice.index, order)
+                results = class_results.result_path(self.run.results_path, choice.index, planned.name).parent
+                folder = self.models(choice) / planned.name if self.run.train else results
+                tasks.append(Task(choice, classname, planned, folder, results))
+        return tasks
+
+    def training_options(self, choice: Choice) -> dict[str, Any]:
+        """Return what a trained model depends on, as plain values."""
+        shaping = options.values(self.net, TRAINING) | options.values(self.data, TRAINING)
+        shaping |= {"backbone": choice.name, "layers_to_extract_from": ",".join(choice.layers)}
+        shaping |= {"select": self.selection.rule, "val_share": self.selection.share}
+        seed = self.run.seed if choice.seed is None else f"{self.run.seed}, training {choice.seed}"
+        return shaping | {"patience": self.selection.patience, "seed": seed}
 
 
 def read_choices(names: tuple[str, ...], layers: tuple[str, ...]) -> list[Choice]:

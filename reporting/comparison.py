@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from artifacts import class_results
+from artifacts.options import paper_values
 from datasets.published import ALL, MEAN, METHODS, METRICS, USES, Figures, _published, known_classes, sizes
 
 METHOD_OF = {2: "glass-m", 3: "glass-h"}  # --distribution; all else is compared with glass-j
@@ -18,41 +19,7 @@ OPPOSITE = 4  # --distribution that the paper has no figures for
 BACKBONE = "wideresnet50"  # of the figures per class
 BAND = 0.5  # percent points; seeds of one class differ by a few tenths
 BELOW, REACHED, ABOVE, ABSENT = "below", "reached", "above", "-"
-PAPER: dict[str, Any] = {  # what the published figures were made with, by name of option
-    "backbone": BACKBONE,
-    "backbone_weights": "imagenet",
-    "layers_to_extract_from": "layer2,layer3",
-    "pretrain_embed_dimension": 1536,
-    "target_embed_dimension": 1536,
-    "patchsize": 3,
-    "meta_epochs": 640,
-    "eval_epochs": 1,
-    "dsc_layers": 2,
-    "dsc_hidden": 1024,
-    "pre_proj": 1,
-    "mining": 1,
-    "noise": 0.015,
-    "radius": 0.75,
-    "p": 0.5,
-    "lr": 0.0001,
-    "step": 20,
-    "limit": 392,
-    "train_backbone": False,
-    "precision": "fp32",
-    "batch_size": 8,
-    "resize": 288,
-    "imagesize": 288,
-    "mean": 0.5,
-    "std": 0.1,
-    "fg": 1,
-    "rand_aug": 1,
-    "resize_mode": "crop",
-    "select": "best",
-    "patience": 0,
-    "calibration": 0,
-} | dict.fromkeys(
-    ("rotate_degrees", "translate", "scale", "brightness", "contrast", "saturation", "gray", "hflip", "vflip"), 0
-)
+PAPER = paper_values()  # what the published figures were made with, by name of option
 PAPER_OF = {"mpdd": {"fg": 0}}  # where a data set has its own
 Count = Mapping[str, int | None]  # USES -> images, None where not known
 Counts = Mapping[tuple[int, str], Count]  # (backbone_index, name) -> images of a class

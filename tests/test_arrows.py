@@ -14,7 +14,7 @@ ALL = {"artifacts", "basics", "datasets", "glass", "images", "inference", "jobs"
 MAY_IMPORT = {  # folder -> folders that it may import; the files at the root are the doors, glass.py and the basics
     "system": set(),
     "images": set(),
-    "artifacts": {"system"},
+    "artifacts": {"images", "system"},
     "basics": {"artifacts", "system"},
     "training": {"basics", "artifacts", "images", "system"},
     "datasets": {"basics", "artifacts", "images", "system"},
@@ -30,7 +30,8 @@ ONLY = {  # of these folders, those that may be imported from a room are these f
     ("reporting", "datasets"): {"datasets.published"},
     ("reporting", "basics"): {"metrics"},
     ("basics", "system"): {"system.download", "system.files", "system.processes"},
-    ("datasets", "artifacts"): {"artifacts.hypothesis_table"},
+    ("artifacts", "images"): {"images.geometry"},
+    ("datasets", "artifacts"): {"artifacts.hypothesis_table", "artifacts.options"},
 }
 NO_TORCH = ("system", "images", "preparation", "reporting", "predict", "report", "status", "reproduce")
 WITHOUT_TORCH = """

@@ -249,7 +249,7 @@ def test_good_pictures_alone_are_enough_to_train(parts, tmp_path):
 @pytest.mark.parametrize(("name", "expected"), [("folder", (0, "letterbox", None, 0.1)), ("mpdd", (1, "crop", 288, 0))])
 def test_defaults_depend_on_the_name(name, expected):
     options = cli.dataset.make_context("dataset", ["-d", "part", name, "data", "none"]).params
-    resolved = cli.dataset.callback(**options)[1]
+    resolved = vars(cli.dataset.callback(**options))
     assert tuple(resolved[key] for key in ("fg", "resize_mode", "resize", "calibration")) == expected
     assert (resolved["imagesize"], resolved["normal_dir"], resolved["aug_path"]) == (288, ("good",), None)
 

@@ -106,7 +106,7 @@ def parse(call: list[str]) -> tuple[dict, dict, dict]:
     net, dataset = call.index("net"), call.index("dataset")
     parts = {main.main: [*call[1:net], "net"], main.net: call[net + 1 : dataset], main.dataset: call[dataset + 1 :]}
     group, net, dataset = (command.make_context("main.py", arguments).params for command, arguments in parts.items())
-    return group, net, main.dataset.callback(**dataset)[1]
+    return group, net, vars(main.dataset.callback(**dataset))
 
 
 @pytest.mark.parametrize("path", sorted(SHELL.glob("*.sh")), ids=lambda path: path.name)

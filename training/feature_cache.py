@@ -20,7 +20,6 @@ from training.batches import set_epoch
 LOGGER = logging.getLogger(__name__)
 
 
-PLACES = ("auto", "device", "host", "off")
 SHARE = 0.5  # of the free memory that a cache may take; on the host, of all processes' caches
 
 
@@ -40,7 +39,7 @@ class FeatureCache:
         name: what is kept, for the log line.
         count: n, images.
         device: where the model runs.
-        place: "device", "host", "off", or "auto": the device, else the host, else nowhere, by free memory.
+        place: of options.PLACES; "auto" is the device, else the host, else nowhere, by free memory.
     """
 
     def __init__(self, name: str, count: int, device: torch.device, place: str = "auto") -> None:

@@ -31,7 +31,7 @@ class Method(Protocol):
     eval_epochs: int  # an evaluation every this many epochs
     limit: int  # images of an epoch, see steps_of_an_epoch
     seed: int  # of the noise
-    cache: str  # where features are kept, one of feature_cache.PLACES
+    cache: str  # where features are kept, one of options.PLACES
     hypersphere: bool
     ckpt_dir: Path  # the class folder
     optimizers: dict[str, torch.optim.Optimizer]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BEST, LAST, VAL, SYNTHETIC = "best", "last", "val", "synthetic"
-RULES = (BEST, LAST, VAL, SYNTHETIC)
+from artifacts.options import BEST, LAST, SYNTHETIC, VAL
+
 AUROCS = ("image_auroc", "pixel_auroc")
 SHARES = {VAL: 0.5, SYNTHETIC: 0.1}  # held out by default: of the test set, of the training images
 

@@ -12,7 +12,11 @@ FIGURES = dict.fromkeys(results.peers.FIGURES, 0.5)
 
 
 def a_run(seed: int = 0, size: int = 192, epochs: int = 10, hypothesis: int = 2) -> dict:
-    settings = dict.fromkeys(results.KEPT, 1) | {"imagesize": size, "distribution": hypothesis, "meta_epochs": epochs}
+    settings = dict.fromkeys(results.COMPARED_BY, 1) | {
+        "imagesize": size,
+        "distribution": hypothesis,
+        "meta_epochs": epochs,
+    }
     settings |= {"lr": 0.001, "select": "best"}
     curve = [[float(k) for k in range(epochs)], [0.5 + seed / 100] * epochs]
     return {
@@ -82,7 +86,7 @@ def test_runs_are_read_from_result_folders(tmp_path):
     folder.mkdir(parents=True)
     session = {"began": "2026-01-01T00:00:00+0000", "ended": "2026-01-01T00:02:00+0000", "device": "cpu"}
     session |= {"versions": {"torch": "2"}, "git": "0123456789"}
-    run = dict.fromkeys(results.KEPT, 1) | {"sessions": [session, session]}
+    run = dict.fromkeys(results.COMPARED_BY, 1) | {"sessions": [session, session]}
     result = {"name": "mvtec_nut", "best": FIGURES, "best_epoch": 1.0, "last": FIGURES, "last_epoch": 2.0}
     evidence = {"train_images": 7, "labels": [0, 0, 1], "training": dict.fromkeys(results.CURVES, [[0.0], [0.5]])}
     for name, content in (("run", run), ("result", result), ("evidence", evidence)):

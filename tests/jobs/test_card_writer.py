@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 import backbones
 import glass as glass_module
 from artifacts import model_card
+from artifacts.options import DataOptions, NetOptions, RunOptions
 from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
-from jobs.job import Job
+from jobs.assembly import Assembly
+from jobs.settings import Settings
 from tests import test_main
 from tests.test_main import call
 
@@ -138,9 +140,9 @@ def test_held_out_images_never_reach_training(data, tmp_path, monkeypatch):
     seen = []
     kept = glass_module.GLASS.trainer
 
-    def watch(self, train_loader, test_loader, name):
+    def watch(self, train_loader, *arguments):
         seen.extend(train_loader.dataset.entries)
-        return kept(self, train_loader, test_loader, name)
+        return kept(self, train_loader, *arguments)
 
     monkeypatch.setattr(glass_module.GLASS, "trainer", watch)
     outcome = call(data, tmp_path, group=["--select", "synthetic", "--val_share", 0.4], dataset=["--calibration", 0.2])
@@ -207,13 +209,13 @@ def test_scores_of_the_card_are_those_of_the_best_weights(trained, data):
     found = model_card.read(folder_of(trained))
     weights = torch.load(folder_of(trained) / found.checkpoint.file, weights_only=True)
     assert set(weights) == {"discriminator", "pre_projection"}
-    job = Job(
-        trained, trained, [-1], 0,
-        {"backbone_names": ("resnet18",), "layers_to_extract_from": (), "backbone_weights": "random"}
-        | {"precision": "fp32", "pretrain_embed_dimension": 32, "target_embed_dimension": 32, "dsc_hidden": 16},
-        {"num_workers": 0},
+    net = NetOptions(
+        backbone_names=("resnet18",), backbone_weights="random", pretrain_embed_dimension=32, target_embed_dimension=32,
+        dsc_hidden=16,
     )  # fmt: skip
-    glass = job._network(job.choices[0], tuple(found.network.input_shape), 0)
+    settings = Settings(RunOptions(results_path=trained), net, DataOptions(resize=64, name="mvtec"))
+    assembly = Assembly(settings, torch.device("cpu"), 0)
+    glass = assembly.network(settings.choices[0], tuple(found.network.input_shape), 0).glass
     glass.load_weights(folder_of(trained) / found.checkpoint.file)
     images = MVTecDataset(data, data / "dtd", classname="nut", resize=64, imagesize=64, fg=0, split=DatasetSplit.TRAIN)
     images.textures = None

@@ -96,8 +96,7 @@ def test_synthetic_defects_are_the_same_for_any_worker_and_each_has_its_normal_i
 
 
 def test_synthetic_defects_show_on_the_grid_that_is_set(folder: Path) -> None:
-    defects = SyntheticDefects(nut(folder), seed=0)
-    defects.grid = (2, 2)
+    defects = SyntheticDefects(nut(folder), seed=0).on_grid((2, 2))
     assert defects.normals[Draw(0, 0)]["mask_s"].shape == (2, 2)
 
 

@@ -1,0 +1,414 @@
+"""The options of a run, each typed once: name, default, help, what it shapes, and the paper's value.
+
+main.py makes click's parameters of these fields, and runs keep their values in state.pth, run.json and result.json.
+Whoever wants a list of options reads it off the fields: see names and paper_values.
+"""
+
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
+from system.parameters import Number, Size
+
+MODEL = "model"  # goes to GLASS.load
+READER = "reader"  # goes to the reader of the images
+TRAINING = "training"  # what is trained depends on it, so a run goes on only with the same value
+VAL_SPLIT = "val split"  # decides which test images epochs are chosen on
+COMPARED = "compared"  # runs that differ in it are told apart in tables of many runs
+
+AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
+BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
+PRECISIONS = ("fp32", "tf32", "bf16")
+OWN = "folder"  # NAME of one's own pictures
+GOOD = "good"  # the folder of normal images
+NO_TEXTURES = "none"  # for AUG_PATH
+RESIZE = 288  # where there is a crop
+IGNORED = "Accepted for old command lines; has no effect."
+UNKNOWN = object()  # there is no value of the paper's
+
+
+def option(
+    default: Any,
+    help: str,
+    *flags: str,
+    shapes: tuple[str, ...] = (),
+    paper: Any = UNKNOWN,
+    own: Any = None,
+    compared: bool = False,
+    recorded: str = "",
+    reader: str = "",
+    **parameter: Any,
+) -> Any:
+    """Return a field that is an option of the command line.
+
+    Args:
+        default: of the option, for benchmark data.
+        help: what it does.
+        flags: short forms of its name.
+        shapes: what it decides, of MODEL, READER, TRAINING, VAL_SPLIT.
+        paper: the value that the published figures were made with.
+        own: the default for one's own pictures, if another.
+        compared: whether tables of many runs tell them apart by it.
+        recorded: its name among a run's settings, if another.
+        reader: its name as an argument of the readers, if another.
+        parameter: further arguments for click.option.
+    """
+    shapes += (COMPARED,) * compared
+    if own is not None:
+        parameter = {"default": None, "show_default": f"{default}; {own} for {OWN}", **parameter}
+    described = {"help": help, "flags": flags, "shapes": shapes, "paper": paper, "own": own, "parameter": parameter}
+    return field(default=default, metadata=described | {"recorded": recorded, "reader": reader})
+
+
+def argument(default: Any, **parameter: Any) -> Any:
+    """Return a field that is an argument of the command line."""
+    return field(default=default, metadata={"argument": True, "parameter": parameter})
+
+
+network = partial(option, shapes=(MODEL, TRAINING))
+trained = partial(option, shapes=(TRAINING,))
+sample = partial(option, shapes=(READER, TRAINING))
+random_transform = partial(option, 0, shapes=(READER, TRAINING), paper=0)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the command group: where results go, on which device, and which epoch counts."""
+
+    results_path: Path = option(Path("results"), "Folder for everything a run writes.", type=click.Path(path_type=Path))
+    models_path: Path | None = option(
+        None, "Results folder to read trained models from, if another.", type=click.Path(path_type=Path)
+    )
+    gpu: tuple[int, ...] = option(
+        (),
+        "CUDA device to use; the CPU where there is none, or for -1. Given several times: a process on each, which "
+        "share the classes. Processes of torchrun and srun take the one of their local rank.",
+        multiple=True,
+        type=int,
+        show_default="0",
+    )
+    shard: str | None = option(
+        None,
+        "Do only every N-th class, from class I on, I = 0 .. N - 1; other runs may do the other shards.",
+        metavar="I/N",
+    )
+    seed: int = option(
+        0,
+        "Seed of weights and of every random draw.",
+        shapes=(TRAINING, VAL_SPLIT),
+        compared=True,
+        type=click.IntRange(-(2**63), 2**63 - 1),
+    )
+    test: str = option(
+        "ckpt", "ckpt: train, then test; test: only test what is trained.", type=click.Choice(["ckpt", "test"])
+    )
+    select: str = option(
+        BEST,
+        "Epoch that is kept as the best: by image + pixel AUROC on the test set (best, as released), on a part of it "
+        "that is then not tested (val), or on held-out normal images with synthetic defects (synthetic); or the last.",
+        shapes=(TRAINING, VAL_SPLIT),
+        compared=True,
+        paper=BEST,
+        type=click.Choice(RULES),
+    )
+    val_share: float | None = option(
+        None,
+        "Share of the test set (val; 0.5 by default) or of the training images (synthetic; 0.1) to choose on.",
+        shapes=(TRAINING, VAL_SPLIT),
+        type=Number(0, 1, min_open=True, max_open=True),
+    )
+    patience: int = option(
+        0,
+        "Stop training after this many evaluations without improvement; 0 for never.",
+        shapes=(TRAINING,),
+        paper=0,
+        type=click.IntRange(0),
+    )
+    false_alarm_rate: float = option(
+        0.01,
+        "Share of normal images that may score above the threshold in model.json.",
+        type=Number(0, 1, min_open=True, max_open=True),
+    )
+    fresh: bool = option(
+        False,
+        "Train anew what is trained already; earlier runs are kept in models/backbone_0/old.",
+        is_flag=True,
+    )
+    deterministic: bool = option(False, "Make CUDA repeat a run's bits, too, at the cost of speed.", is_flag=True)
+    log_group: str = option("group", IGNORED)
+    log_project: str = option("project", IGNORED)
+    run_name: str = option("test", IGNORED)
+
+    def __post_init__(self) -> None:
+        if self.fresh and not self.train:
+            raise ValueError("--fresh trains anew, --test test does not train: leave one out.")
+
+    @property
+    def train(self) -> bool:
+        """Whether what is not trained yet is trained; else there are only tests."""
+        return self.test == "ckpt"
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """Options of the command `net`: the networks and how they are trained."""
+
+    backbone_names: tuple[str, ...] = option(
+        ("wideresnet50",),
+        "Backbone; NAME.seed-K seeds its training with K. May be given several times.",
+        "-b",
+        compared=True,
+        paper="wideresnet50",
+        recorded="backbone",
+        multiple=True,
+    )
+    layers_to_extract_from: tuple[str, ...] = trained(
+        (),
+        "Layer to take features from (default: the natural ones). With several backbones: 0.LAYER, 1.LAYER.",
+        "-le",
+        paper="layer2,layer3",
+        multiple=True,
+    )
+    backbone_weights: str = trained(
+        "imagenet",
+        "Weights of the backbone: ImageNet's, random ones, or a state dict (.pth, .safetensors).",
+        paper="imagenet",
+        metavar="imagenet|random|FILE",
+    )
+    pretrain_embed_dimension: int = network(
+        1024, "Width each layer's neighbourhoods are pooled to.", paper=1536, type=click.IntRange(1), compared=True
+    )
+    target_embed_dimension: int = network(
+        1024, "Width of a feature row.", paper=1536, type=click.IntRange(1), compared=True
+    )
+    patchsize: int = network(
+        3, "Side of a neighbourhood on the feature grid, odd.", paper=3, type=click.IntRange(1, 99)
+    )
+    meta_epochs: int = network(640, "Epochs to train.", paper=640, type=click.IntRange(1), compared=True)
+    eval_epochs: int = network(
+        1, "Evaluate on the test set every this many epochs.", paper=1, type=click.IntRange(1), compared=True
+    )
+    dsc_layers: int = network(2, "Linear layers of the discriminator.", paper=2, type=click.IntRange(1, 1000))
+    dsc_hidden: int = network(1024, "Width of its hidden layers.", paper=1024, type=click.IntRange(1), compared=True)
+    dsc_margin: float = network(0.5, "Score that the logged shares p_true and p_fake count from.", type=Number())
+    pre_proj: int = network(
+        1, "Linear layers of the feature adaptor; 0 for none.", paper=1, type=click.IntRange(0, 1000)
+    )
+    mining: int = network(
+        1, "1: gradient ascent on the noisy features; 0: noise alone.", paper=1, type=click.IntRange(0, 1)
+    )
+    noise: float = network(0.015, "Standard deviation of the noise on features.", paper=0.015, type=Number(0))
+    radius: float = network(
+        0.75, "Quantile of the distances from the center that makes the radius.", paper=0.75, type=Number(0, 1)
+    )
+    p: float = network(
+        0.5,
+        "Quantile of hardness below which rows are left out of the focal loss; 0 keeps all.",
+        paper=0.5,
+        type=Number(0, 1),
+    )
+    lr: float = network(
+        0.0001,
+        "Learning rate of the adaptor; the discriminator's is twice that.",
+        paper=0.0001,
+        type=Number(0, min_open=True),
+        compared=True,
+    )
+    svd: int = option(
+        0,
+        "Accepted for old command lines; --distribution decides.",
+        shapes=(MODEL,),
+        type=click.IntRange(0, 1),
+    )
+    step: int = network(20, "Steps of gradient ascent.", paper=20, type=click.IntRange(0))
+    limit: int = network(
+        392,
+        "An epoch ends after the batch that brings the images seen above this.",
+        paper=392,
+        type=click.IntRange(1),
+        compared=True,
+    )
+    cache: str = option(
+        AUTO,
+        "Where features that do not change are kept: where they fit, on the device, in host memory, or nowhere.",
+        shapes=(MODEL,),
+        type=click.Choice(PLACES),
+    )
+    precision: str = network(
+        "fp32",
+        "fp32; tf32: faster matrix products on CUDA, rounded; bf16: the frozen backbone in bfloat16.",
+        paper="fp32",
+        type=click.Choice(PRECISIONS),
+    )
+    train_backbone: bool = network(False, "Train the backbone, too.", paper=False, is_flag=True)
+
+    def __post_init__(self) -> None:
+        if self.patchsize % 2 == 0:
+            raise ValueError(f"--patchsize {self.patchsize} must be odd, so that a neighbourhood has a centre.")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Options and arguments of the command `dataset`: which images, how read, and how defects are synthesised."""
+
+    subdatasets: tuple[str, ...] = option((), "Class; may be given several times.", "-d", multiple=True, required=True)
+    batch_size: int = sample(8, "Images in a batch.", paper=8, type=click.IntRange(1), compared=True)
+    num_workers: int = option(
+        16, "Processes that load images; at most the machine's cores are used.", type=click.IntRange(0)
+    )
+    resize_mode: str = sample(
+        CROP,
+        "crop: cut the centre out of the resized picture; stretch: to the size, aspect not kept; letterbox: aspect "
+        "kept, padded.",
+        paper=CROP,
+        own=LETTERBOX,
+        type=click.Choice(MODES),
+    )
+    resize: int | tuple[int, int] | None = sample(
+        None,
+        "Pixels the shorter side is resized to before the crop; HxW does not keep the aspect.",
+        paper=288,
+        type=Size(),
+        metavar="N|HxW",
+        show_default=f"{RESIZE}, for crop alone",
+        compared=True,
+    )
+    imagesize: int | tuple[int, int] = sample(
+        288, "Pixels of the network's picture: a side, or HxW.", paper=288, type=Size(), metavar="N|HxW", compared=True
+    )
+    rotate_degrees: float = random_transform("Rotate training images by up to this.", type=Number(0))
+    translate: float = random_transform("Shift training images by up to this share of their size.", type=Number(0, 1))
+    scale: float = random_transform("Scale training images by up to this share.", type=Number(0, 1, max_open=True))
+    brightness: float = random_transform(
+        "Jitter the brightness of training images by up to this share.", type=Number(0), reader="brightness_factor"
+    )
+    contrast: float = random_transform(
+        "Jitter the contrast of training images by up to this share.", type=Number(0), reader="contrast_factor"
+    )
+    saturation: float = random_transform(
+        "Jitter the saturation of training images by up to this share.", type=Number(0), reader="saturation_factor"
+    )
+    gray: float = random_transform("Probability of turning a training image gray.", type=Number(0, 1), reader="gray_p")
+    hflip: float = random_transform(
+        "Probability of mirroring a training image left to right.", type=Number(0, 1), reader="h_flip_p"
+    )
+    vflip: float = random_transform(
+        "Probability of mirroring a training image top to bottom.", type=Number(0, 1), reader="v_flip_p"
+    )
+    distribution: int = sample(
+        0,
+        "Hypothesis: 0 by table, 1 only judge, 2 manifold, 3 hypersphere, 4 opposite of the table.",
+        type=click.IntRange(0, 4),
+        compared=True,
+    )
+    mean: float = sample(0.5, "Mean of the blend's opacity beta.", paper=0.5, type=Number())
+    std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
+    fg: int = sample(
+        1,
+        "Keep synthetic defects on the foreground: 0 never, 1 always, 2 by table.",
+        paper=1,
+        own=0,
+        type=click.IntRange(0, 2),
+        compared=True,
+    )
+    calibration: float = trained(
+        0.0,
+        "Share of the training images that is not trained on, but sets the threshold; 0: the test's normals do.",
+        paper=0,
+        own=0.1,
+        type=Number(0, 1, max_open=True),
+        show_default=f"0; 0.1 for {OWN}",
+    )
+    rand_aug: int = sample(1, "1: change each texture by three random operations.", paper=1, type=click.IntRange(0, 1))
+    downsampling: int = option(
+        8,
+        "Accepted for old command lines; the backbone's own grid decides.",
+        shapes=(READER,),
+        type=click.IntRange(1),
+    )
+    normal_dir: tuple[str, ...] = sample(
+        (GOOD,), "Name of a folder of normal pictures. May be given several times.", multiple=True
+    )
+    skip_broken: bool = option(
+        False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True
+    )
+    augment: bool = option(False, IGNORED, shapes=(READER,), is_flag=True)
+    name: str = argument("", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd", OWN]))
+    data_path: Path = argument(Path(), type=click.Path(path_type=Path))
+    aug_path: Path | None = argument(None, type=click.Path(path_type=Path), required=False)
+
+    def __post_init__(self) -> None:
+        if self.name == "visa" and self.normal_dir != (GOOD,):
+            raise ValueError("--normal_dir has no effect on visa, whose list says which images are normal.")
+        Geometry(self.resize, pair(self.imagesize), self.resize_mode)  # refuses what does not fit together
+
+    @classmethod
+    def given(cls, **values: Any) -> "DataOptions":
+        """Make the options of a command line, where None stands for the default of this kind of data.
+
+        Raises:
+            ValueError: they do not fit together.
+        """
+        for item in fields(cls):
+            own = item.metadata.get("own")
+            if own is not None and values[item.name] is None:
+                values[item.name] = own if values["name"] == OWN else item.default
+        if values["resize"] is None and values["resize_mode"] == CROP:
+            values["resize"] = RESIZE
+        if str(values["aug_path"]) == NO_TEXTURES:
+            values["aug_path"] = None
+        return cls(**values)
+
+
+ALL = (RunOptions, NetOptions, DataOptions)
+
+
+def parameters(kind: type) -> Callable[[Callable], Callable]:
+    """Return a decorator that gives a click command the options and arguments of one of ALL, in their order."""
+
+    def decorate(function: Callable) -> Callable:
+        for item in reversed(fields(kind)):
+            function = _parameter(item)(function)
+        return function
+
+    return decorate
+
+
+def names(shapes: str, *kinds: type) -> list[str]:
+    """Return the names of the options that shape something, as runs record them; of ALL or of these kinds."""
+    found = [item for kind in kinds or ALL for item in fields(kind) if shapes in item.metadata.get("shapes", ())]
+    return [item.metadata["recorded"] or item.name for item in found]
+
+
+def values(options: Any, shapes: str) -> dict[str, Any]:
+    """Return the values of those options that shape something, by name."""
+    shaping = [item for item in fields(options) if shapes in item.metadata.get("shapes", ())]
+    return {item.metadata["recorded"] or item.name: getattr(options, item.name) for item in shaping}
+
+
+def reader_values(options: DataOptions) -> dict[str, Any]:
+    """Return the options for a reader, under the names of its arguments."""
+    shaping = [item for item in fields(options) if READER in item.metadata.get("shapes", ())]
+    return {item.metadata["reader"] or item.name: getattr(options, item.name) for item in shaping}
+
+
+def paper_values() -> dict[str, Any]:
+    """Return what the published figures were made with, as runs record it."""
+    found = [item for kind in ALL for item in fields(kind)]
+    known = [item for item in found if item.metadata.get("paper", UNKNOWN) is not UNKNOWN]
+    return {item.metadata["recorded"] or item.name: item.metadata["paper"] for item in known}
+
+
+def _parameter(item: Field) -> Callable[[Callable], Callable]:
+    """Return click's decorator for a field."""
+    about = item.metadata
+    if about.get("argument"):
+        return click.argument(item.name, **about["parameter"])
+    default = list(item.default) if isinstance(item.default, tuple) else item.default
+    given = {"default": default, "help": about["help"], **about["parameter"]}
+    return click.option(f"--{item.name}", *about["flags"], **given)

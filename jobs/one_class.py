@@ -1,0 +1,157 @@
+"""One class from beginning to end: trained unless that is done, tested, described, and written down."""
+
+import dataclasses
+import logging
+from typing import Any
+
+from safetensors.torch import save
+
+import backbones
+import utils
+from artifacts import checkpoint, class_results, model_card, run_info
+from artifacts.options import BEST
+from artifacts.run_state import STATE, RunState
+from jobs import card_writer, review_pictures
+from jobs.assembly import Assembly
+from jobs.checks import check_backbone, check_options
+from jobs.held_out import ClassSets
+from jobs.settings import BACKBONE_FILE, Task
+from metrics import ImageScores
+from system import files
+from training import evaluation
+
+LOGGER = logging.getLogger(__name__)
+
+
+class ClassRun:
+    """A class on a backbone, from its networks to its result file.
+
+    The state of its training is read once, here, and brought up to date by the training.
+
+    Args:
+        assembly: of the run.
+        task: the class; this process has claimed it.
+        sets: its images.
+
+    Raises:
+        ValueError, FileNotFoundError: what the class folder holds does not fit.
+    """
+
+    def __init__(self, assembly: Assembly, task: Task, sets: ClassSets) -> None:
+        self.assembly, self.settings, self.task = assembly, assembly.settings, task
+        self.name, self.folder = task.planned.name, self.settings.class_folder(task)
+        self.seed = self.settings.seed(task.choice)
+        self.network = assembly.network(task.choice, sets.test.imagesize, self.seed)
+        self.glass = self.network.glass
+        self.sets = sets.on_grid(self.glass.grid)
+        self.glass.set_model_dir(self.folder.parent, self.name, self.settings.run.results_path)
+        self.has_state = (self.folder / STATE).is_file()  # else others trained it, or nobody did
+        self.state = RunState.load(self.folder)
+        done = self.state.finished if self.has_state else checkpoint.best_checkpoint(self.folder) is not None
+        self.trains = sets.train is not None and not done
+
+    def run(self) -> None:
+        """Train the class unless that is done, test its best and its last weights, and write the results."""
+        if self.trains:
+            self._train()
+        if self.sets.train is not None and self.has_state:
+            sampler = self.assembly.sampler(self.sets.train, self.seed)
+            review_pictures.keep_synthetic(self.task.results, self.sets.train, sampler, anew=self.trains)
+        loader, tested = self.assembly.test_loader(self.sets.test, self.name), ImageScores()
+        weights, epoch = checkpoint.require_best(self.folder)
+        pictures = self.settings.run.results_path / "eval" / self.name
+        best = evaluation.test(self.glass, loader, weights, pictures, tested) | {"epoch": epoch}
+        described = self._describe(tested)
+        last, latest = {}, self.folder / checkpoint.LATEST
+        if latest.is_file():
+            shown = self.settings.run.results_path / "training" / self.name
+            last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
+        result = self._result(best, last, described.checkpoint.select)
+        found = review_pictures.gather(tested, self.sets.normals, described.threshold)
+        review_pictures.keep(self.task.results, found, result, pictures, self.folder / "tb")
+        files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
+        class_results.write_csv(self.settings.run.results_path)
+
+    def _train(self) -> None:
+        """Train the class; go on where its state says an earlier run stopped."""
+        choice, sets = self.task.choice, self.sets
+        self._keep_backbone()
+        check_options(self.assembly, self.task, self.state, sets)
+        files.remove_partial(self.folder, age=0)
+        utils.fix_seeds(self.seed)
+        kept = self.settings.training_options(choice) | {"data": self.assembly.fingerprint(sets)}
+        selection = dataclasses.replace(self.settings.selection, rule=sets.rule, wanted_share=None)
+        given = dataclasses.asdict(self.settings.net) | dataclasses.asdict(self.settings.data)
+        origin = {"name": self.name, "training_seed": self.seed, "options": given, **kept}
+        loaders = (
+            self.assembly.train_loader(sets.train, self.seed),
+            self.assembly.test_loader(sets.choosing, self.name),
+        )
+        device = utils.device_name(self.assembly.device)
+        with run_info.recorded(self.folder, origin, device), sets.train.kept_pixels():
+            self.glass.trainer(*loaders, self.name, kept, selection, self.state)
+        self.has_state = True
+
+    def _keep_backbone(self) -> None:
+        """Keep the weights of a backbone that cannot be fetched again beside the models."""
+        path = self.assembly.kept_weights(self.task.choice)
+        if self.settings.net.backbone_weights != backbones.IMAGENET and not path.is_file():
+            origin = f"{self.task.choice.name} sha256:{self.network.fingerprint}"
+            files.write_new(path, save(self.network.backbone_state, {"origin": origin}))
+        check_backbone(path, self.network)
+
+    def _describe(self, tested: ImageScores) -> model_card.Card:
+        """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
+        known = None if self.trains else card_writer.known_card(self.folder)
+        rate = self.settings.run.false_alarm_rate
+        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
+        elsewhere = self.settings.models_path != self.settings.run.results_path
+        ours = self.settings.run.train or (known is None and not elsewhere)
+        if ours and described != known:
+            files.atomic_write(self.folder / model_card.FILE, described.to_json().encode())
+        card_writer.say_verdicts(self.name, described.threshold, tested)
+        return described
+
+    def _new_card(self, tested: ImageScores) -> model_card.Card:
+        """Score the calibration images with the best weights, which are loaded, and describe the class."""
+        calibrated, sets, run = None, self.sets, self.settings.run
+        if sets.calibration is not None:
+            calibrated = ImageScores()
+            loader = self.assembly.test_loader(sets.calibration, self.name)
+            evaluation.evaluate(self.glass.scored(loader), record=calibrated)
+        # An earlier run may have been cut off after training, before it described what it had trained.
+        trained = self.trains or (sets.train is not None and self.state.finished)
+        select = sets.rule if trained else self.state.options.get("select", BEST)
+        origin = card_writer.origin(
+            card_writer.TRAINING if trained else card_writer.TEST, run.seed, utils.device_name(self.assembly.device)
+        )
+        return card_writer.new_card(
+            card_writer.Weights(self.folder, self._hypersphere() if trained else None, select, origin),
+            sets, card_writer.Scores(tested, calibrated), run.false_alarm_rate, self._backbone(), self.settings.net,
+        )  # fmt: skip
+
+    def _hypersphere(self) -> bool:
+        """Return the hypothesis that the class was trained under."""
+        return self.glass.hypersphere if self.trains else bool(self.state.hypersphere)
+
+    def _backbone(self) -> model_card.Backbone:
+        """Describe the backbone."""
+        choice = self.task.choice
+        weights, kept = self.assembly.weights(choice), self.assembly.kept_weights(choice)
+        return model_card.Backbone(
+            choice.name,
+            choice.layers,
+            weights if weights in (backbones.IMAGENET, backbones.RANDOM) else "file",
+            self.network.fingerprint,
+            f"../{BACKBONE_FILE}" if kept.is_file() else None,
+            self.settings.net.train_backbone,
+        )
+
+    def _result(self, best: dict[str, float], last: dict[str, float], select: str) -> class_results.Result:
+        """Return the class's result, with the settings of its training where they are known."""
+        planned, choice = self.task.planned, self.task.choice
+        settings: dict[str, Any] = self.state.options or self.settings.training_options(choice)
+        return class_results.Result(
+            self.name, choice.name, choice.index, planned.order, best, last=last, select=select, settings=settings,
+            best_epoch=best["epoch"], last_epoch=last.get("epoch", class_results.ABSENT),
+        )  # fmt: skip

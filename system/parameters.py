@@ -1,0 +1,34 @@
+"""Types of command line parameters that click does not have."""
+
+import math
+from typing import Any
+
+import click
+
+
+class Size(click.ParamType):
+    """A side in pixels, or height x width: 288 or 200x320."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        """Return the side, or (height, width)."""
+        if not isinstance(value, str):
+            return value
+        sides = [int(part) if part.isdecimal() and len(part) < 7 else 0 for part in value.lower().split("x")]
+        if len(sides) > 2 or min(sides) < 1:
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, as in 200x320.", param, ctx)
+        return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
+
+
+class Number(click.FloatRange):
+    """A number within limits, and neither infinite nor "not a number"."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number

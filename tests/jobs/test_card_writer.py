@@ -213,7 +213,7 @@ def test_scores_of_the_card_are_those_of_the_best_weights(trained, data):
         backbone_names=("resnet18",), backbone_weights="random", pretrain_embed_dimension=32, target_embed_dimension=32,
         dsc_hidden=16,
     )  # fmt: skip
-    settings = Settings(RunOptions(results_path=trained), net, DataOptions(resize=64, name="mvtec"))
+    settings = Settings(RunOptions(results_path=trained), net, DataOptions(resize=64, imagesize=64, name="mvtec"))
     assembly = Assembly(settings, torch.device("cpu"), 0)
     glass = assembly.network(settings.choices[0], tuple(found.network.input_shape), 0).glass
     glass.load_weights(folder_of(trained) / found.checkpoint.file)

@@ -14,6 +14,7 @@ import click
 
 import main
 from datasets.base import JUDGE_ONLY, DatasetSplit
+from datasets.listing import FOREGROUND, GOOD, SPLIT_FILE
 from images.contact_sheet import contact_sheet
 from images.drawing import encode_png
 from images.reading import list_images
@@ -21,7 +22,7 @@ from jobs import assembly
 from jobs.held_out import CALIBRATION, hold_out
 from preparation import audit, foreground_masks, published_counts
 from preparation import visa_split as official_split
-from preparation.layouts import ERROR, FOREGROUND, LAYOUTS, LEVELS, SPLIT_FILE, VISA, Finding, detect, read_trees
+from preparation.layouts import ERROR, LAYOUTS, LEVELS, VISA, Finding, detect, read_trees
 from preparation.preview import COLUMNS, SIDE, sample_cells
 from system.download import fetch, unpack
 from system.files import atomic_write
@@ -41,7 +42,7 @@ data_path = click.argument("data_path", type=click.Path(path_type=Path))
 layout_option = click.option("--layout", default=None, type=click.Choice(LAYOUTS), help="Found out if not given.")
 normal_option = click.option(
     "--normal_dir",
-    default=["good"],
+    default=[GOOD],
     multiple=True,
     help="Folder of normal images, in the layouts mvtec and folder; may be given several times.",
 )
@@ -84,7 +85,7 @@ def check(
     layout = layout or detect(data_path)
     trees = read_trees(data_path, layout, subdatasets, normal_dir)
     textures = list_images(aug, recursive=True) if aug else []
-    total = len(textures) + sum(len(tree.items) + len(audit.mask_paths(tree)) for tree in trees)
+    total = len(textures) + sum(len(tree.entries) + len(audit.mask_paths(tree)) for tree in trees)
     with progress_bar(total, "Check") as step:
         reports = [audit.audit(tree, layout, step) for tree in trees]
         findings = audit.check_textures(aug, textures, step) if aug else []

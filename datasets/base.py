@@ -21,29 +21,26 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
-from datasets.checks import readable
 from datasets.foreground import ForegroundMasks
+from datasets.listing import GOOD, Entry
 from datasets.pixel_cache import OwnPixels, Pixels, keep_pixels
-from datasets.sampler import Draw, EpochSampler
+from datasets.sampler import Draw
 from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta
 from datasets.textures import DrawnTextures, TextureFolder, Textures
+from images.checks import readable
 from images.drawing import normalise
 from images.geometry import CROP, LETTERBOX, Geometry, pair
-from images.reading import check_pixels, list_images, open_mask, open_rgb, read_size
+from images.reading import check_pixels, open_mask, open_rgb, read_size
 
 LOGGER = logging.getLogger(__name__)
 
 
-__all__ = ["GOOD", "AnomalyDataset", "DatasetSplit", "Draw", "Entry", "EpochSampler", "find_mask"]
-
-GOOD = "good"  # the folder of normal images
 JUDGE_ONLY = 1  # --distribution
 DEFECT = 255  # the value of ground truth masks that counts as defect
 
@@ -53,15 +50,6 @@ class DatasetSplit(Enum):
 
     TRAIN = "train"
     TEST = "test"
-
-
-class Entry(NamedTuple):
-    """An image of a class, as a reader lists it."""
-
-    image: Path
-    is_anomaly: int
-    mask: Path | None
-    kind: str  # of defect; "good" for none
 
 
 class AnomalyDataset(Dataset):
@@ -87,7 +75,7 @@ class AnomalyDataset(Dataset):
         downsampling: pixels a cell of the default feature grid.
         batch_size, augment: kept for scripts and old command lines, without effect here.
         judge_path: folder of the judgements of earlier runs.
-        resize_mode: "crop", "stretch" or "letterbox", see images.Geometry.
+        resize_mode: "crop", "stretch" or "letterbox", see images.geometry.
         normal_dir: names of the folders of normal images, where the layout has such folders.
         skip_broken: let `check` leave out images that cannot be read.
 
@@ -296,9 +284,3 @@ class AnomalyDataset(Dataset):
             raise ValueError(f"{entry.mask} is {mask.size}, its image {size} (width, height): make the sizes equal.")
         pale = mask is not None and not self.labels_masks and 0 < mask.getextrema()[1] < DEFECT
         return size[::-1], entry.mask if pale else None
-
-
-def find_mask(folder: Path, image: Path) -> Path | None:
-    """Return the ground truth mask of an image in a folder, `<stem>_mask` or `<stem>` of any image type, if any."""
-    masks = {path.stem: path for path in (list_images(folder) if folder.is_dir() else [])}
-    return masks.get(f"{image.stem}_mask") or masks.get(image.stem)

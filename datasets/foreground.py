@@ -1,5 +1,6 @@
 """Foreground masks: where those of a class lie, and which pixels of its images may carry synthetic defects (Eq. 3)."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -43,11 +44,11 @@ class ForegroundMasks:
         self.read(image)
         path = self._find(image)
         height, width = read_size(path)
-        if abs(width * size[1] - height * size[0]) > max(size):  # by more than rounding to whole pixels can do
+        if is_distorted((height, width), size[::-1]):
             raise ValueError(f"{path} is {(width, height)}, its image {size} (width, height): make the aspects equal.")
 
     def _find(self, image: Path) -> Path:
-        path = self._paths.get(image.name) or self._paths.get(image.stem)
+        path = find_mask(self._paths, image)
         if path is None:
             advice = "make foreground masks by `prepare.py fgmask`, or train without by --fg 0"
             raise FileNotFoundError(f"{self.folder / image.name} is missing: {advice}.")
@@ -55,5 +56,20 @@ class ForegroundMasks:
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        masks = list_images(self.folder) if self.folder.is_dir() else []
-        return {path.stem: path for path in masks} | {path.name: path for path in masks}
+        return list_masks(self.folder)
+
+
+def list_masks(folder: Path) -> dict[str, Path]:
+    """Return the foreground masks of a folder, if it is there, by name and by stem."""
+    masks = list_images(folder) if folder.is_dir() else []
+    return {path.stem: path for path in masks} | {path.name: path for path in masks}
+
+
+def find_mask(masks: Mapping[str, Path], image: Path) -> Path | None:
+    """Return the foreground mask of an image, if it is there: of its name, else of its stem."""
+    return masks.get(image.name) or masks.get(image.stem)
+
+
+def is_distorted(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Say whether (height, width) differs in aspect from another by more than rounding to whole pixels can do."""
+    return abs(size[1] * other[0] - size[0] * other[1]) > max(other)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit, Entry, find_mask
-from images.reading import list_images
+from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit
+from datasets.listing import Entry, class_folders, composed, has_parts, list_test, list_training
 
 __all__ = ["DatasetSplit", "MVTecDataset"]
 
@@ -16,17 +16,20 @@ class MVTecDataset(AnomalyDataset):
     """A class in the MVTec layout; masks are found by name, `<stem>_mask` or `<stem>` of any image type."""
 
     def _list_entries(self) -> list[Entry]:
-        folder = _class_folder(self.source, self.classname) / self.split.value
-        kinds = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir())
-        entries = []
-        for kind in self.normal_dir if self.training else kinds:
-            normal = kind in self.normal_dir
-            for image in list_images(folder / kind):
-                mask = None if normal else _mask_of(image, folder.parent / "ground_truth" / kind)
-                entries.append(Entry(image, int(not normal), mask, kind))
+        folder = self._class_folder()
+        part = folder / self.split.value
+        for missing in [part / kind for kind in self.normal_dir if self.training and not (part / kind).is_dir()]:
+            raise FileNotFoundError(f"{missing} is not a folder: check the path, or --normal_dir.")
+        if self.training:
+            entries = list_training(folder, False, self.normal_dir).entries
+        else:
+            entries = [entry for entry in list_test(folder, False, self.normal_dir) if entry.kind]
         if not entries:
-            place = folder / self.normal_dir[0]
-            raise ValueError(f"{folder} holds no images: put them into {place} and folders of defects.")
+            place = part / self.normal_dir[0]
+            raise ValueError(f"{part} holds no images: put them into {place} and folders of defects.")
+        for entry in entries:
+            if entry.is_anomaly and entry.mask is None:
+                raise FileNotFoundError(f"{entry.wanted} is missing: add the mask of {entry.image}.")
         return entries
 
     def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:
@@ -34,20 +37,10 @@ class MVTecDataset(AnomalyDataset):
             return round(min(self.imagesize[1:]) * ENLARGEMENT)
         return super()._effective_resize(resize)
 
-
-def _class_folder(source: Path, classname: str) -> Path:
-    """Return the folder of a class, by its exact name."""
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is not a folder: check DATA_PATH.")
-    classes = sorted(path.name for path in source.iterdir() if (path / "train").is_dir() or (path / "test").is_dir())
-    if classname not in classes:
-        raise ValueError(f"{source} has no class {classname!r}: it has {', '.join(classes) or 'none'}.")
-    return source / classname
-
-
-def _mask_of(image: Path, folder: Path) -> Path:
-    """Return the ground truth mask of an image."""
-    found = find_mask(folder, image)
-    if found is None:
-        raise FileNotFoundError(f"{folder / image.stem}_mask.png is missing: add the mask of {image}.")
-    return found
+    def _class_folder(self) -> Path:
+        """Return the folder of the class, by its exact name."""
+        classes = {name: folder for name, folder in class_folders(self.source).items() if has_parts(folder)}
+        if composed(self.classname) not in classes:
+            there = ", ".join(classes) or "none"
+            raise ValueError(f"{self.source} has no class {self.classname!r}: it has {there}.")
+        return classes[composed(self.classname)]

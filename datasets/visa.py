@@ -1,13 +1,9 @@
 """Reader of VisA through its list split_csv/1cls.csv (columns object, split, label, image, mask)."""
 
-import csv
-
-from datasets.base import AnomalyDataset, DatasetSplit, Entry
+from datasets.base import AnomalyDataset, DatasetSplit
+from datasets.listing import SPLIT_FILE, Entry, list_rows, read_split
 
 __all__ = ["DatasetSplit", "VisADataset"]
-
-COLUMNS = ("object", "split", "label", "image", "mask")
-NORMAL = "normal"
 
 
 class VisADataset(AnomalyDataset):
@@ -16,41 +12,17 @@ class VisADataset(AnomalyDataset):
     labels_masks = True
 
     def _list_entries(self) -> list[Entry]:
-        rows = self._read_rows()
+        rows = read_split(self.source)
         classes = sorted({row["object"] for row in rows})
         if self.classname not in classes:
             raise ValueError(f"{self.source} has no class {self.classname!r}: it has {', '.join(classes) or 'none'}.")
-        rows = [row for row in rows if (row["object"], row["split"]) == (self.classname, self.split.value)]
-        normal = [row for row in rows if row["label"] == NORMAL]
-        anomalies = [] if self.training else [row for row in rows if row["label"] != NORMAL]
-        if not normal and not anomalies:
-            raise ValueError(
-                f"{self.source}/split_csv/1cls.csv lists no {self.split.value} images of {self.classname}."
-            )
-        return [self._entry(row) for row in anomalies + normal]
-
-    def _read_rows(self) -> list[dict[str, str]]:
-        path = self.source / "split_csv" / "1cls.csv"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: DATA_PATH must be VisA's folder, with its split_csv.")
-        try:
-            reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-            columns, rows = reader.fieldnames or (), list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} cannot be read as a table ({error}): restore the file.") from error
-        missing = set(COLUMNS) - set(columns)
-        if missing:
-            raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: restore the file.")
-        short = [number for number, row in enumerate(rows, 1) if any(row[column] is None for column in COLUMNS)]
-        if short:
-            raise ValueError(f"{path} has too few columns in row {short[0]} below its heads: restore the file.")
-        return rows
-
-    def _entry(self, row: dict[str, str]) -> Entry:
-        image = self.source / row["image"]
-        if row["label"] == NORMAL:
-            return Entry(image, 0, None, "good")
-        mask = self.source / row["mask"]
-        if not row["mask"] or not mask.is_file():
-            raise FileNotFoundError(f"{mask} is missing: add the mask of {image}, and list it in split_csv/1cls.csv.")
-        return Entry(image, 1, mask, "anomaly")
+        entries = [e for e in list_rows(self.source, rows, self.classname) if e.split == self.split.value]
+        anomalies = [] if self.training else [entry for entry in entries if entry.is_anomaly]
+        entries = anomalies + [entry for entry in entries if not entry.is_anomaly]
+        if not entries:
+            raise ValueError(f"{self.source / SPLIT_FILE} lists no {self.split.value} images of {self.classname}.")
+        for entry in anomalies:
+            if entry.mask is None:
+                what = f"{entry.wanted or 'A mask'} is missing: add the mask of {entry.image}"
+                raise FileNotFoundError(f"{what}, and list it in {SPLIT_FILE.as_posix()}.")
+        return entries

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 CAPTION, GAP = 18, 6  # pixels
 PAPER, INK = 255, 0
-OUTLINE = (255, 40, 40)
+RED, PINK = (255, 40, 40), (255, 60, 200)  # of outlines; neither parts nor heat maps have this pink
 
 
 def contact_sheet(cells: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int, side: int = 192) -> np.ndarray:
@@ -29,6 +29,21 @@ def contact_sheet(cells: Sequence[tuple[str, Sequence[np.ndarray]]], columns: in
     return sheet
 
 
+def outlined(pixels: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = RED, apart: int = 0) -> np.ndarray:
+    """Draw the outline of a mask on a picture, uint8 RGB [H, W, 3].
+
+    Args:
+        pixels: the picture, which stays as it is.
+        mask: [h, w] in [0, 1], of any size.
+        colour: of the line, RGB.
+        apart: pixels between mask and line, so that the line hides nothing of a small defect.
+    """
+    mask = cv2.resize(mask.astype(np.float32), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    wide = cv2.dilate((mask > 0.5).astype(np.uint8), np.ones((2 * apart + 1,) * 2, np.uint8))
+    lines = cv2.findContours(wide, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+    return cv2.drawContours(pixels.copy(), lines, -1, colour, max(1, round(min(mask.shape) / 200)), cv2.LINE_AA)
+
+
 def _cell(caption: str, panels: Sequence[np.ndarray], side: int) -> np.ndarray:
     """Draw one cell: the caption, cut to its width, over panels of equal size."""
     height, width = panels[0].shape[:2]
@@ -42,10 +57,3 @@ def _cell(caption: str, panels: Sequence[np.ndarray], side: int) -> np.ndarray:
     image = Image.fromarray(cell)
     ImageDraw.Draw(image).text((2, 2), caption, fill=(INK,) * 3, font=ImageFont.load_default(12))
     return np.asarray(image)
-
-
-def outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw the outline of a mask, bool [H, W], on a picture, uint8 RGB [H, W, 3]."""
-    lines = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-    width = max(1, round(max(mask.shape) / 200))
-    return cv2.drawContours(pixels.copy(), lines, -1, OUTLINE, width)

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from datasets.foreground import find_mask, is_distorted
+from datasets.listing import SPLIT_FILE, TRAIN, Entry
 from images.reading import open_mask, open_rgb, read_size
-from preparation.layouts import ERROR, FOLDER, GOOD, NOTE, VISA, WARNING, Finding, Item, Tree
+from preparation.layouts import ERROR, FOLDER, NOTE, VISA, WARNING, Finding, Tree
 
 FEW = 10  # training images below which a warning is due
 NEARLY_FULL = 0.95  # share of a foreground mask that restricts nothing
@@ -48,12 +50,12 @@ class Report:
     """What is known of a class."""
 
     tree: Tree
-    pictures: list[Picture]  # of tree.items
+    pictures: list[Picture]  # of tree.entries
     masks: dict[Path, Mask]
 
     def row(self) -> list[str]:
         """Return what a table shows: class, images, masks, sizes and modes."""
-        masks = sum(item.mask is not None for item in self.tree.items)
+        masks = sum(entry.mask is not None for entry in self.tree.entries)
         foreground = len(set(self.tree.foreground.values()))
         whole = [picture for picture in self.pictures if not picture.problem]
         sizes = sorted({picture.size for picture in whole}, key=lambda size: size[0] * size[1])
@@ -77,7 +79,7 @@ def audit(tree: Tree, layout: str, step: Callable[[], object] = lambda: None) ->
     """
     paths = mask_paths(tree)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = _each(pool, look_at_picture, [item.image for item in tree.items], step)
+        pictures = _each(pool, look_at_picture, [entry.image for entry in tree.entries], step)
         masks = dict(zip(paths, _each(pool, look_at_mask, paths, step), strict=True))
     report = Report(tree, pictures, masks)
     _check_pictures(report)
@@ -100,7 +102,7 @@ def _each(
 
 def mask_paths(tree: Tree) -> list[Path]:
     """Return the masks of a class, ground truth and foreground, each once."""
-    return sorted({item.mask for item in tree.items if item.mask is not None} | set(tree.foreground.values()))
+    return sorted({entry.mask for entry in tree.entries if entry.mask is not None} | set(tree.foreground.values()))
 
 
 def look_at_picture(path: Path) -> Picture:
@@ -132,12 +134,12 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _check_pictures(report: Report) -> None:
-    tree, seen = report.tree, list(zip(report.tree.items, report.pictures, strict=True))
-    broken = [f"{item.image} {picture.problem}" for item, picture in seen if picture.problem]
+    tree, seen = report.tree, list(zip(report.tree.entries, report.pictures, strict=True))
+    broken = [f"{entry.image} {picture.problem}" for entry, picture in seen if picture.problem]
     tree.find(ERROR, "images cannot be read", broken, "replace or remove them, or leave them out by --skip_broken")
     sizes = Counter(picture.size for picture in report.pictures if not picture.problem)
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
-    whole = [(item.image, picture) for item, picture in seen if not picture.problem]
+    whole = [(entry.image, picture) for entry, picture in seen if not picture.problem]
     others = [f"{path} ({text(picture.size)})" for path, picture in whole if picture.size != usual]
     tree.find(NOTE, f"images are not of the usual size {text(usual)} (height x width)", others,
               "each is resized; make sure that the crop does not cut parts off")  # fmt: skip
@@ -158,16 +160,16 @@ def _first(pictures: Iterable[tuple[Path, Picture]], mode: str) -> Path:
 
 def _check_duplicates(report: Report) -> None:
     """Look for the same pixels under several names."""
-    same: dict[str, list[Item]] = defaultdict(list)
-    for item, picture in zip(report.tree.items, report.pictures, strict=True):
+    same: dict[str, list[Entry]] = defaultdict(list)
+    for entry, picture in zip(report.tree.entries, report.pictures, strict=True):
         if picture.digest:
-            same[picture.digest].append(item)
+            same[picture.digest].append(entry)
     across, within, contrary = [], [], []
-    for items in same.values():
-        splits = {item.split for item in items}
-        anomalous = {item.kind != GOOD for item in items}
-        pair = " = ".join(str(item.image) for item in items)
-        if len(items) > 1:
+    for entries in same.values():
+        splits = {entry.split for entry in entries}
+        anomalous = {entry.is_anomaly for entry in entries}
+        pair = " = ".join(str(entry.image) for entry in entries)
+        if len(entries) > 1:
             (contrary if len(anomalous) > 1 else across if len(splits) > 1 else within).append(pair)
     find = report.tree.find
     find(WARNING, "pictures are both good and defective", contrary, "decide what each shows, and remove the other copy")
@@ -177,21 +179,21 @@ def _check_duplicates(report: Report) -> None:
 
 def _check_masks(report: Report, layout: str) -> None:
     tree, masks = report.tree, report.masks
-    sizes = {item.image: picture.size for item, picture in zip(tree.items, report.pictures, strict=True)}
+    sizes = {entry.image: picture.size for entry, picture in zip(tree.entries, report.pictures, strict=True)}
     anomalies = tree.of("test", anomalous=True)
-    without = [f"{item.image} (wanted: {item.expected})" for item in anomalies if item.mask is None]
+    without = [f"{entry.image} (wanted: {entry.wanted or SPLIT_FILE})" for entry in anomalies if entry.mask is None]
     if layout == FOLDER:
         advice = "image metrics need none; pixel metrics leave these images out"
         tree.find(WARNING if len(without) < len(anomalies) else NOTE, "defects have no mask", without, advice)
     else:
         tree.find(ERROR, "masks are missing", without, "add them, or read the data as `folder`, which needs none")
-    found = [(item, masks[item.mask]) for item in anomalies if item.mask is not None]
+    found = [(entry, masks[entry.mask]) for entry in anomalies if entry.mask is not None]
     tree.find(ERROR, "masks cannot be read", [f"{i.mask} {m.problem}" for i, m in found if m.problem], "replace them")
-    found = [(item, mask) for item, mask in found if not mask.problem]
+    found = [(entry, mask) for entry, mask in found if not mask.problem]
     wrong = [f"{i.mask} ({text(m.size)}, its image {text(sizes[i.image])})" for i, m in found
              if sizes[i.image] not in ((0, 0), m.size)]  # fmt: skip
     tree.find(ERROR, "masks are not of their image's size (height x width)", wrong, "redraw or resize them")
-    empty = [item.mask for item, mask in found if not mask.share]
+    empty = [entry.mask for entry, mask in found if not mask.share]
     tree.find(WARNING, "masks are empty", empty, "mark the defect, or move the image to the normal ones")
     if layout == VISA:  # its masks number the defects 1, 2, ...
         return
@@ -202,14 +204,14 @@ def _check_masks(report: Report, layout: str) -> None:
 
 def _check_foreground(report: Report, layout: str) -> None:
     tree, masks = report.tree, report.masks
-    train = [(item.image, picture) for item, picture in zip(tree.items, report.pictures, strict=True)
-             if item.split == "train" and not picture.problem]  # fmt: skip
+    train = [(entry.image, picture) for entry, picture in zip(tree.entries, report.pictures, strict=True)
+             if entry.split == TRAIN and not picture.problem]  # fmt: skip
     if not tree.foreground:
         advice = "make them by `prepare.py fgmask`, or train with --fg 0: --fg 1, the default, needs them"
         wanted = bool(train) and layout != FOLDER  # there --fg 0 is the default
         tree.find(WARNING, "no foreground masks", [f"fg_mask/{tree.name}"] if wanted else [], advice)
         return
-    pairs = [(tree.foreground_of(path), path, picture) for path, picture in train]
+    pairs = [(find_mask(tree.foreground, path), path, picture) for path, picture in train]
     advice = "make them by `prepare.py fgmask`, or train with --fg 0"
     tree.find(ERROR, "foreground masks are missing", [path for mask, path, _ in pairs if mask is None], advice)
     found = [(path, masks[path], picture) for path, _, picture in pairs if path is not None]
@@ -217,18 +219,13 @@ def _check_foreground(report: Report, layout: str) -> None:
     tree.find(ERROR, "foreground masks cannot be read", broken, advice)
     found = [each for each in found if not each[1].problem]
     tree.find(ERROR, "foreground masks are empty", [path for path, mask, _ in found if not mask.share], advice)
-    bent = [path for path, mask, picture in found if _distorted(mask.size, picture.size)]
+    bent = [path for path, mask, picture in found if is_distorted(mask.size, picture.size)]
     tree.find(ERROR, "foreground masks have another aspect ratio than their image", bent, advice)
     full = [path for path, mask, _ in found if mask.share > NEARLY_FULL]
     tree.find(WARNING, "foreground masks are nearly full", full, "look at them: they restrict nothing")
     gray = [path for path, mask, _ in found if len(mask.values) > 2]
     tree.find(WARNING, "foreground masks have values between", gray,
               "store them without loss, as PNG: all above 0 is foreground, and JPEG leaves traces of it")  # fmt: skip
-
-
-def _distorted(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Say whether two (height, width) differ in aspect by more than rounding to whole pixels can do."""
-    return abs(size[1] * other[0] - size[0] * other[1]) > max(other)
 
 
 def check_textures(folder: Path, textures: Sequence[Path], step: Callable[[], object] = lambda: None) -> list[Finding]:

@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
+from datasets.foreground import find_mask
+from datasets.listing import TRAIN
 from images.contact_sheet import contact_sheet, outlined
 from images.drawing import encode_png
 from images.reading import open_mask, open_rgb
@@ -23,7 +25,6 @@ from system.files import atomic_write
 from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
-
 
 METHOD = """Method, for parts on a background that the picture's border shows: a quadratic surface fitted in CIELAB to
 the border, outliers trimmed, is the background; Otsu's threshold on the colour distance from it, and once more above
@@ -45,6 +46,7 @@ DIMMED = 0.9  # of the brightness
 
 LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}  # masks of other images become .png
 COLUMNS = 4  # of a contact sheet
+SHEET_CELLS = 48  # images on a contact sheet; those to look at come first
 
 EMPTY, FULL = 0.01, 0.95  # shares of the picture
 STABLE = 0.8  # least IoU of a mask with those after a small change
@@ -71,6 +73,85 @@ class Foreground(NamedTuple):
         return found + ([f"unstable (IoU {self.stability:.2f})"] if self.stability < STABLE else [])
 
 
+class Job(NamedTuple):
+    """An image, where its mask lies or goes, whether it is to be made, and an older file that it replaces."""
+
+    image: Path
+    mask: Path
+    make: bool
+    replaces: Path | None = None
+
+
+def make_masks(tree: Tree, folder: Path, overwrite: bool) -> None:
+    """Make the masks of a class, write its contact sheet, and tell which need a look."""
+    jobs = plan([entry.image for entry in tree.of(TRAIN)], folder / tree.name, tree.foreground, overwrite)
+    with progress_bar(len(jobs), tree.name) as step:
+        found = make(jobs, step)
+    doubtful = [k for k, each in enumerate(found) if each.doubts]
+    shown = _choose(len(jobs), doubtful)
+    sheet_path = folder / f"{tree.name}_sheet.png"
+    atomic_write(sheet_path, encode_png(sheet([jobs[k] for k in shown], [found[k] for k in shown])))
+    made, place = sum(job.make for job in jobs), folder / tree.name
+    LOGGER.info("%s: %d masks written to %s, %d were there and stay.", tree.name, made, place, len(jobs) - made)
+    low, middle, high = np.percentile([100 * each.share for each in found], (0, 50, 100))
+    LOGGER.info("The foreground covers %.1f %% of a picture (%.1f to %.1f %%).", middle, low, high)
+    for k in doubtful:
+        LOGGER.warning("Look at %s: %s.", jobs[k].mask, ", ".join(found[k].doubts))
+    if len(doubtful) > len(jobs) / 2:
+        LOGGER.warning("%s: most masks are doubtful; where no background is seen, train with --fg 0.", tree.name)
+    LOGGER.info("Contact sheet of %d of %d (those to look at first): %s", len(shown), len(jobs), sheet_path)
+
+
+def plan(images: Sequence[Path], folder: Path, present: Mapping[str, Path], overwrite: bool) -> list[Job]:
+    """Decide which masks are made.
+
+    Args:
+        images: the training images.
+        folder: of the masks.
+        present: the masks that are there already, by name and by stem.
+        overwrite: make those anew, too.
+
+    Raises:
+        ValueError: no images, or two of them would share a mask.
+    """
+    if not images:
+        raise ValueError(f"There are no training images to make {folder} of: check DATA_PATH and -d.")
+    jobs, owners = [], {}
+    for image in images:
+        other = owners.setdefault(image.stem, image)
+        if other != image:
+            raise ValueError(f"{other} and {image} would share a mask, which goes by the file name: rename one.")
+        old = find_mask(present, image)
+        new = folder / (image.name if image.suffix.lower() in LOSSLESS else f"{image.stem}.png")
+        make = old is None or overwrite
+        jobs.append(Job(image, new if make else old, make, old if make and old != new else None))
+    return jobs
+
+
+def make(jobs: Sequence[Job], step: Callable[[], object] = lambda: None) -> list[Foreground]:
+    """Make and write masks, in threads; read those that stay.
+
+    Raises:
+        ValueError, FileNotFoundError: an image or a mask cannot be read.
+    """
+    found = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for each in pool.map(_make, jobs):
+            found.append(each)
+            step()
+    return found
+
+
+def sheet(jobs: Sequence[Job], found: Sequence[Foreground]) -> np.ndarray:
+    """Lay out pictures, with the outline of their masks, beside these; uint8 RGB [H, W, 3]."""
+    cells = []
+    for job, each in zip(jobs, found, strict=True):
+        pixels = np.asarray(open_rgb(job.image))
+        caption = f"{job.image.name}  {each.share:.1%}  {', '.join(each.doubts)}"
+        cells.append((caption, [outlined(pixels, each.mask), np.uint8(255) * each.mask]))
+    return contact_sheet(cells, min(COLUMNS, len(cells)))
+
+
 def find_foreground(pixels: np.ndarray) -> Foreground:
     """Find the part in a picture, uint8 RGB [H, W, 3]; the same picture always gives the same mask."""
     height, width = pixels.shape[:2]
@@ -88,6 +169,26 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     """Return intersection over union of two masks, bool [H, W]; 1 if both are empty."""
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 1.0
+
+
+def _choose(count: int, first: Sequence[int]) -> list[int]:
+    """Choose which of `count` images a sheet shows: these first, then others, evenly spread."""
+    rest = [k for k in range(count) if k not in set(first)]
+    room = min(len(rest), max(0, SHEET_CELLS - len(first)))
+    return [*first[:SHEET_CELLS], *(rest[round(k)] for k in np.linspace(0, len(rest) - 1, room))]
+
+
+def _make(job: Job) -> Foreground:
+    if not job.make:
+        mask = np.asarray(open_mask(job.mask, first_channel=True)) > 0
+        return Foreground(mask, float(mask.mean()))
+    found = find_foreground(np.asarray(open_rgb(job.image)))
+    file = io.BytesIO()
+    Image.fromarray(np.uint8(255) * found.mask).save(file, LOSSLESS[job.mask.suffix.lower()])
+    atomic_write(job.mask, file.getvalue())
+    if job.replaces is not None:
+        job.replaces.unlink()
+    return found
 
 
 def _segment(pixels: np.ndarray, factor: float = 1) -> np.ndarray:
@@ -142,106 +243,3 @@ def _without_small(mask: np.ndarray, least: float) -> np.ndarray:
     """Remove the connected regions of fewer pixels than `least`."""
     regions = label(mask, connectivity=1)
     return mask & (np.bincount(regions.ravel()) >= least)[regions]
-
-
-class Job(NamedTuple):
-    """An image, where its mask lies or goes, whether it is to be made, and an older file that it replaces."""
-
-    image: Path
-    mask: Path
-    make: bool
-    replaces: Path | None = None
-
-
-def plan(images: Sequence[Path], folder: Path, present: Callable[[Path], Path | None], overwrite: bool) -> list[Job]:
-    """Decide which masks are made.
-
-    Args:
-        images: the training images.
-        folder: of the masks.
-        present: gives the mask of an image that is there already, if any.
-        overwrite: make those anew, too.
-
-    Raises:
-        ValueError: no images, or two of them would share a mask.
-    """
-    if not images:
-        raise ValueError(f"There are no training images to make {folder} of: check DATA_PATH and -d.")
-    jobs, owners = [], {}
-    for image in images:
-        other = owners.setdefault(image.stem, image)
-        if other != image:
-            raise ValueError(f"{other} and {image} would share a mask, which goes by the file name: rename one.")
-        old = present(image)
-        new = folder / (image.name if image.suffix.lower() in LOSSLESS else f"{image.stem}.png")
-        make = old is None or overwrite
-        jobs.append(Job(image, new if make else old, make, old if make and old != new else None))
-    return jobs
-
-
-def make(jobs: Sequence[Job], step: Callable[[], object] = lambda: None) -> list[Foreground]:
-    """Make and write masks, in threads; read those that stay.
-
-    Raises:
-        ValueError, FileNotFoundError: an image or a mask cannot be read.
-    """
-    found = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for each in pool.map(_make, jobs):
-            found.append(each)
-            step()
-    return found
-
-
-def _make(job: Job) -> Foreground:
-    if not job.make:
-        mask = np.asarray(open_mask(job.mask, first_channel=True)) > 0
-        return Foreground(mask, float(mask.mean()))
-    found = find_foreground(np.asarray(open_rgb(job.image)))
-    file = io.BytesIO()
-    Image.fromarray(np.uint8(255) * found.mask).save(file, LOSSLESS[job.mask.suffix.lower()])
-    atomic_write(job.mask, file.getvalue())
-    if job.replaces is not None:
-        job.replaces.unlink()
-    return found
-
-
-def sheet(jobs: Sequence[Job], found: Sequence[Foreground]) -> np.ndarray:
-    """Lay out pictures, with the outline of their masks, beside these; uint8 RGB [H, W, 3]."""
-    cells = []
-    for job, each in zip(jobs, found, strict=True):
-        pixels = np.asarray(open_rgb(job.image))
-        mask = cv2.resize(each.mask.astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        caption = f"{job.image.name}  {each.share:.1%}  {', '.join(each.doubts)}"
-        cells.append((caption, [outlined(pixels, mask > 0), np.repeat(255 * mask[..., None], 3, axis=2)]))
-    return contact_sheet(cells, min(COLUMNS, len(cells)))
-
-
-SHEET_CELLS = 48  # images on a contact sheet; those to look at come first
-
-
-def make_masks(tree: Tree, folder: Path, overwrite: bool) -> None:
-    """Make the masks of a class, write its contact sheet, and tell which need a look."""
-    jobs = plan([item.image for item in tree.of("train")], folder / tree.name, tree.foreground_of, overwrite)
-    with progress_bar(len(jobs), tree.name) as step:
-        found = make(jobs, step)
-    doubtful = [k for k, each in enumerate(found) if each.doubts]
-    shown = _choose(len(jobs), doubtful)
-    sheet_path = folder / f"{tree.name}_sheet.png"
-    atomic_write(sheet_path, encode_png(sheet([jobs[k] for k in shown], [found[k] for k in shown])))
-    made, place = sum(job.make for job in jobs), folder / tree.name
-    LOGGER.info("%s: %d masks written to %s, %d were there and stay.", tree.name, made, place, len(jobs) - made)
-    low, middle, high = np.percentile([100 * each.share for each in found], (0, 50, 100))
-    LOGGER.info("The foreground covers %.1f %% of a picture (%.1f to %.1f %%).", middle, low, high)
-    for k in doubtful:
-        LOGGER.warning("Look at %s: %s.", jobs[k].mask, ", ".join(found[k].doubts))
-    if len(doubtful) > len(jobs) / 2:
-        LOGGER.warning("%s: most masks are doubtful; where no background is seen, train with --fg 0.", tree.name)
-    LOGGER.info("Contact sheet of %d of %d (those to look at first): %s", len(shown), len(jobs), sheet_path)
-
-
-def _choose(count: int, first: Sequence[int]) -> list[int]:
-    """Choose which of `count` images a sheet shows: these first, then others, evenly spread."""
-    rest = [k for k in range(count) if k not in set(first)]
-    room = min(len(rest), max(0, SHEET_CELLS - len(first)))
-    return [*first[:SHEET_CELLS], *(rest[round(k)] for k in np.linspace(0, len(rest) - 1, room))]

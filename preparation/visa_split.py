@@ -9,8 +9,9 @@ import csv
 import io
 from pathlib import Path
 
+from datasets.listing import COLUMNS, DEFECT_ROWS, NORMAL_ROWS, SPLIT_FILE, TEST, TRAIN, class_folders
 from images.reading import list_images
-from preparation.layouts import COLUMNS, DEFECT_ROWS, NORMAL_ROWS, SPLIT_FILE, WARNING, Finding
+from preparation.layouts import VISA_IMAGES, WARNING, Finding
 
 NOT_OFFICIAL = (
     "This is NOT the split that VisA is published with: figures on it do not compare with the paper's or anyone's. "
@@ -26,9 +27,7 @@ def make_rows(root: Path) -> list[dict[str, str]]:
         ValueError: no class is there, or one without normal images.
         FileNotFoundError: a folder or a mask is missing.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder: check DATA_PATH.")
-    classes = sorted(path.parent.parent.name for path in root.glob("*/Data/Images") if path.is_dir())
+    classes = [path.name for path in class_folders(root).values() if (path / VISA_IMAGES).is_dir()]
     if not classes:
         raise ValueError(f"{root} has no <class>/Data/Images: DATA_PATH must be VisA's folder.")
     return [row for name in classes for row in _class_rows(root, name)]
@@ -41,14 +40,14 @@ def _class_rows(root: Path, name: str) -> list[dict[str, str]]:
         raise ValueError(f"{folder / 'Images' / 'Normal'} holds no images: restore them.")
     rows = []
     for position, image in enumerate(normal, start=1):
-        rows.append(_row(root, name, "train" if position % EVERY else "test", NORMAL_ROWS, image))
+        rows.append(_row(root, name, TRAIN if position % EVERY else TEST, NORMAL_ROWS, image))
     defects = folder / "Images" / "Anomaly"
     masks = folder / "Masks" / "Anomaly"
     found = {path.stem: path for path in list_images(masks)} if masks.is_dir() else {}
     for image in list_images(defects) if defects.is_dir() else []:
         if image.stem not in found:
             raise FileNotFoundError(f"{masks / image.stem}.png is missing: add the mask of {image}.")
-        rows.append(_row(root, name, "test", DEFECT_ROWS, image, found[image.stem]))
+        rows.append(_row(root, name, TEST, DEFECT_ROWS, image, found[image.stem]))
     return rows
 
 

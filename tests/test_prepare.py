@@ -245,13 +245,13 @@ def test_the_lists_are_those_of_the_readers(tree, change, layout):
     reader = {"folder": FolderDataset, "mvtec": MVTecDataset}[layout]
     listed = read_trees(tree, layout, ["nut"])[0]
     for split in DatasetSplit:
-        items = {(item.image, item.kind, item.mask) for item in listed.items if item.split == split.value}
+        listed_here = {entry for entry in listed.entries if entry.split == split.value}
         try:
             entries = reader(tree, None, classname="nut", split=split, fg=0).entries
         except (ValueError, FileNotFoundError):
-            assert not items or any(item.mask is None and item.kind != "good" for item in listed.items)
+            assert not listed_here or any(entry.mask is None and entry.is_anomaly for entry in listed.entries)
             continue
-        assert items == {(entry.image, entry.kind, entry.mask) for entry in entries}
+        assert listed_here == set(entries)
 
 
 def test_images_outside_the_normal_folders_are_told(tree):

@@ -15,26 +15,27 @@ import click
 import main
 from datasets.base import JUDGE_ONLY, DatasetSplit
 from datasets.listing import FOREGROUND, GOOD, SPLIT_FILE
+from datasets.sampler import EpochSampler
 from images.contact_sheet import contact_sheet
 from images.drawing import encode_png
 from images.reading import list_images
 from jobs import assembly
+from jobs.examples import first_examples
 from jobs.held_out import CALIBRATION, hold_out
 from preparation import audit, foreground_masks, published_counts
 from preparation import visa_split as official_split
 from preparation.layouts import ERROR, LAYOUTS, LEVELS, VISA, Finding, detect, read_trees
-from preparation.preview import COLUMNS, SIDE, sample_cells
 from system.download import fetch, unpack
 from system.files import atomic_write
 from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
-
 DTD_URL = "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz"
 DTD_ARCHIVE = "dtd-r1.0.1.tar.gz"
 DTD_SHA256 = "e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205"
 DTD_BYTES = 2 * 2**30  # that its files may have; they have well under 1 GB
+SHEET_COLUMNS, PANEL = 2, 288  # of a preview: cells in a row, pixels of a panel
 SHARED = ("seed", "results_path")  # options of main.py's group that a preview depends on
 WRONG_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
@@ -208,8 +209,9 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
         train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / "judge")
         if data.calibration:  # share of the images that training never sees
             train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
-        cells += sample_cells(train_set, count, seed)
-    atomic_write(out, encode_png(contact_sheet(cells, min(COLUMNS, len(cells)), SIDE)))
+        examples = first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count)
+        cells += [example.cell(classname) for example in examples]
+    atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     LOGGER.info("%d samples (normal | mask | synthetic defect) are in %s", len(cells), out)
 
 

@@ -21,7 +21,6 @@ from system.processes import processes_here
 
 LOGGER = logging.getLogger(__name__)
 
-
 CACHE_BYTES = 2 * 10**9  # that all processes together keep, at most
 SHARE = 0.25  # of the free memory, at most
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; other systems set no limit of its own
@@ -92,10 +91,8 @@ class SharedPixels:
 
 def keep_pixels(name: str, shapes: Sequence[tuple[int, ...]]) -> Pixels:
     """Choose where arrays of these shapes are kept, the first ones first, and say so."""
-    size, processes = (
-        sum(map(math.prod, shapes)),
-        processes_here(),
-    )  # bytes; that may do the same just now
+    size = sum(map(math.prod, shapes))  # bytes
+    processes = processes_here()  # that may do the same just now
     room = min(CACHE_BYTES, int(SHARE * psutil.virtual_memory().available / processes))
     free = shutil.disk_usage(SHARED_MEMORY).free / processes if SHARED_MEMORY.is_dir() else math.inf
     shared = min(size, room) <= SHARED_SHARE * free

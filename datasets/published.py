@@ -1,4 +1,7 @@
-"""datasets/published.py: to be written."""
+"""What does the paper report, and how many images do its data sets have?
+
+Figures are in published.csv and numbers of images in sizes.csv, with where they come from. Torch is not needed.
+"""
 
 import csv
 import math
@@ -21,6 +24,12 @@ def known_classes(dataset: str) -> list[str]:
 
 
 @cache
+def sizes() -> dict[tuple[str, str], dict[str, int]]:
+    """Return the number of images by (dataset, class or ALL)."""
+    return {(row["dataset"], row["class"]): {use: int(row[use]) for use in USES} for row in _rows("sizes.csv")}
+
+
+@cache
 def _published() -> dict[tuple[str, str, tuple[str, str]], Figures]:
     """Return the figures by (dataset, class or MEAN, (method, backbone))."""
     rows = _rows("published.csv")
@@ -30,12 +39,6 @@ def _published() -> dict[tuple[str, str, tuple[str, str]], Figures]:
         }
         for row in rows
     }
-
-
-@cache
-def sizes() -> dict[tuple[str, str], dict[str, int]]:
-    """Return the number of images by (dataset, class or ALL)."""
-    return {(row["dataset"], row["class"]): {use: int(row[use]) for use in USES} for row in _rows("sizes.csv")}
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Checks of files before any training: every one is opened once, and what cannot be read is named or left out."""
+"""Can all files be read? Each is opened once before any training; one that cannot be is named, or left out."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ from typing import TypeVar
 from images.reading import UnreadableImage
 
 LOGGER = logging.getLogger(__name__)
-
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 

@@ -1,4 +1,8 @@
-"""images/drawing.py: to be written."""
+"""How do pixels become what a network takes, and scores what a person sees?
+
+Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]; an anomaly map is [H, W] in [0, 1].
+OpenCV is imported by the functions that use it: machines that only predict with an exported model do without.
+"""
 
 import numpy as np
 

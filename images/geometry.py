@@ -1,4 +1,7 @@
-"""images/geometry.py: to be written."""
+"""How does a picture come to the size of the network, and a map of that size back to the picture?
+
+Sizes are (height, width). There are three ways, --resize_mode: crop (as released), stretch and letterbox.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Pictures: open any of them, bring it to the network's size and a map back, colour the result.
+"""Which files of a folder are pictures, and what are their pixels, whatever their format?
 
-Pixels are uint8 RGB [H, W, 3]; a normalised image is float32 [3, H, W]. Sizes are (height, width).
-OpenCV is imported by the functions that use it: machines that only predict with an exported model do without.
+A picture becomes upright 8-bit RGB, a mask 8-bit gray. Sizes are (height, width). A file that cannot be read, or that
+would fill the memory, is an UnreadableImage, whose message names it and says what to do.
 """
 
 import os
@@ -20,7 +20,7 @@ Image.MAX_IMAGE_PIXELS = None  # _open has a limit of its own, which can be rais
 UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")  # control characters, and bytes that are no text
 
 FIRST_LYING = 5  # EXIF orientations from here on swap height and width
-DEEP = "IF"  # first letter of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
+DEEP = "IF"  # first letters of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 # What Pillow raises on damaged files, by format.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 

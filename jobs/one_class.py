@@ -60,7 +60,8 @@ class ClassRun:
         loader, tested = self.assembly.test_loader(self.sets.test, self.name), ImageScores()
         weights, epoch = checkpoint.require_best(self.folder)
         pictures = self.settings.run.results_path / "eval" / self.name
-        best = evaluation.test(self.glass, loader, weights, pictures, tested) | {"epoch": epoch}
+        worst = review_pictures.Worst()
+        best = evaluation.test(self.glass, loader, weights, pictures, tested, worst) | {"epoch": epoch}
         described = self._describe(tested)
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
@@ -68,7 +69,7 @@ class ClassRun:
             last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, described.threshold)
-        review_pictures.keep(self.task.results, found, result, pictures, self.folder / "tb")
+        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder / "tb")
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
 

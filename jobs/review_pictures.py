@@ -1,13 +1,12 @@
-"""What a test leaves for people, beside its figures: the evidence, the worst pictures, examples of training defects.
+"""What does a test leave for people beside its figures? Evidence, the worst pictures, examples of synthetic defects.
 
 All of it lies in the class folder, so that the report can be made again, anywhere, from class folders alone:
-evidence.json, and under review/ JPEGs missed_<k>, alarm_<k> (picture, defect outlined | picture under its heat map)
-and synthetic_<k> (normal picture | the same with a synthetic defect, outlined).
+evidence.json, and the pictures that reporting/review.py tells of.
 """
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -18,18 +17,45 @@ from artifacts.model_card import Threshold
 from artifacts.test_scores import Evidence
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
-from images import drawing, reading
+from images.contact_sheet import PINK, outlined
+from images.drawing import overlay
+from images.reading import open_rgb
+from jobs.examples import first_examples
 from metrics import ImageScores
 from reporting.review import ALARM, COUNT, FOLDER, MISSED, SYNTHETIC, picture
 from system import files
+from training.evaluation import Panels
 
 EXAMPLES = 8  # pictures shown in TensorBoard
 HEIGHT = 224  # of a picture
 JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
-WIDENED = np.ones((7, 7), np.uint8)  # what a mask is widened by before it is outlined
-OUTLINE = (255, 60, 200)  # a colour that neither parts nor heat maps have
+APART = 3  # pixels between a defect and its outline
 EVALUATIONS = ("i-auroc", "p-auroc")
+
+
+class Worst:
+    """Picks the worst pictures of a test while it runs, so that no more than these are held.
+
+    Attributes:
+        found: panels by label, worst first, as test_scores.Evidence.worst ranks them.
+    """
+
+    def __init__(self) -> None:
+        self.ranked: dict[int, list[tuple[tuple[float, int], Panels]]] = {0: [], 1: []}
+        self.seen = 0
+
+    def __call__(self, label: int, score: float, panels: Panels) -> None:
+        """Take an image; see evaluation.Viewer."""
+        key, ranked = (score if label else -score, self.seen), self.ranked[label]
+        self.seen += 1
+        if len(ranked) < COUNT or key < ranked[-1][0]:
+            insort(ranked, (key, Panels(*map(np.copy, panels))))  # copied: they are parts of large batches
+            del ranked[COUNT:]
+
+    @property
+    def found(self) -> dict[int, list[Panels]]:
+        return {label: [panels for _, panels in ranked] for label, ranked in self.ranked.items()}
 
 
 def gather(tested: ImageScores, train_images: int | None, threshold: Threshold | None) -> Evidence:
@@ -40,23 +66,25 @@ def gather(tested: ImageScores, train_images: int | None, threshold: Threshold |
     return found
 
 
-def keep(folder: Path, found: Evidence, result: class_results.Result, pictures: Path, events: Path) -> None:
+def keep(
+    folder: Path, found: Evidence, result: class_results.Result, worst: Worst, pictures: Path, events: Path
+) -> None:
     """Write what is worth seeing of the test of a class.
 
     Args:
         folder: class folder of the results.
         found: of the test, as gathered.
         result: its figures.
-        pictures: folder of the test's pictures 001.png, ... (image | ground truth | heat map).
+        worst: of the test, too.
+        pictures: folder of the test's pictures 001.png, ..., of which TensorBoard shows some as they are.
         events: folder of the training's TensorBoard files.
     """
     found.figures, found.training = dict(result.best), tensorboard.read_curves(events, EVALUATIONS)
     files.atomic_write(folder / test_scores.EVIDENCE_FILE, test_scores.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):
-        strips = [_read(pictures / f"{k + 1:03d}.png") for k in found.worst(label, COUNT)]
-        _replace(folder, name, (_judged(strip) for strip in strips))
+        _replace(folder, name, map(_judged, worst.found[label]))
     spread = np.linspace(0, len(found.images) - 1, min(EXAMPLES, len(found.images))).astype(int)
-    examples = {found.images[k]: _read(pictures / f"{k + 1:03d}.png") for k in spread}
+    examples = {found.images[k]: np.asarray(open_rgb(pictures / f"{k + 1:03d}.png")) for k in spread}
     tensorboard.show_pictures(folder / "tb", examples, 0 if np.isnan(result.best_epoch) else int(result.best_epoch))
 
 
@@ -67,11 +95,9 @@ def keep_synthetic(folder: Path, dataset: AnomalyDataset, sampler: EpochSampler,
     """
     if not anew and picture(folder, SYNTHETIC, min(COUNT, len(dataset)) - 1).is_file():
         return
-    sampler.set_epoch(0)
-    draws = islice((draw for batch in sampler for draw in batch), COUNT)
-    samples = (dataset[draw] for draw in draws)
-    pairs = ((_shown(each, "image"), _outlined(_shown(each, "aug"), each["mask_s"].numpy())) for each in samples)
-    _replace(folder, SYNTHETIC, (_pair(*pair) for pair in pairs))
+    found = first_examples(dataset, sampler, COUNT)
+    pairs = (_pair(_scaled(each.image), outlined(_scaled(each.aug), each.mask, PINK, APART)) for each in found)
+    _replace(folder, SYNTHETIC, pairs)
 
 
 def _replace(folder: Path, name: str, found: Iterable[np.ndarray]) -> None:
@@ -84,35 +110,18 @@ def _replace(folder: Path, name: str, found: Iterable[np.ndarray]) -> None:
         files.atomic_write(picture(folder, name, rank), content.tobytes())
 
 
-def _judged(strip: np.ndarray) -> np.ndarray:
-    """Turn image | ground truth | heat map into the image, its defect outlined | the image under the heat map."""
-    image, truth, heat = np.array_split(strip, 3, axis=1)
-    image, truth, heat = (_scaled(each) for each in (image, truth, heat))
-    return _pair(_outlined(image, truth[..., 0] / 255), cv2.addWeighted(image, 0.5, heat, 0.5, 0))
+def _judged(panels: Panels) -> np.ndarray:
+    """Draw an image, its defect outlined | the image under the heat map."""
+    covered = overlay(panels.image, panels.segmentation)
+    return _pair(outlined(_scaled(panels.image), panels.truth, PINK, APART), _scaled(covered))
 
 
 def _pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.hstack([first, np.full((len(first), GAP, 3), 128, np.uint8), second])
 
 
-def _shown(sample: dict, key: str) -> np.ndarray:
-    return _scaled(drawing.denormalise(sample[key].numpy()))
-
-
-def _scaled(picture: np.ndarray) -> np.ndarray:
+def _scaled(pixels: np.ndarray) -> np.ndarray:
     """Bring a picture to HEIGHT, aspect kept."""
-    width = round(picture.shape[1] * HEIGHT / picture.shape[0])
-    shrinks = picture.shape[0] > HEIGHT
-    return cv2.resize(picture, (width, HEIGHT), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw a thin line around a mask in [0, 1], of any size, a little apart, so that it hides nothing."""
-    mask = cv2.resize(mask.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    mask = cv2.dilate((mask > 0.5).astype(np.uint8), WIDENED)
-    found, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.ascontiguousarray(picture), found, -1, OUTLINE, 1, cv2.LINE_AA)
-
-
-def _read(path: Path) -> np.ndarray:
-    return np.asarray(reading.open_rgb(path))
+    width = round(pixels.shape[1] * HEIGHT / pixels.shape[0])
+    shrinks = pixels.shape[0] > HEIGHT
+    return cv2.resize(pixels, (width, HEIGHT), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

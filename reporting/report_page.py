@@ -17,7 +17,6 @@ from PIL import Image
 from artifacts import class_results, test_scores
 from artifacts.test_scores import Evidence
 from datasets import published
-from jobs import review_pictures
 from metrics import compute_imagewise_retrieval_metrics
 from reporting import comparison as paper
 from reporting import plots as svg
@@ -137,7 +136,7 @@ def build(results_path: Path) -> str:
         metrics=class_results.METRICS,
         compared=published.METRICS,
         methods=published.METHODS,
-        review=review_pictures,
+        review=review,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )
 

@@ -20,8 +20,9 @@ from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
 from datasets.sampler import EpochSampler
 from datasets.visa import VisADataset
+from jobs.examples import first_examples
 from jobs.held_out import hold_out
-from preparation import foreground_masks, preview, published_counts
+from preparation import foreground_masks, published_counts
 from preparation.layouts import read_trees
 
 SIDE = 40
@@ -579,13 +580,14 @@ def test_a_preview_follows_the_options_of_a_run(tree):
 def test_a_preview_shows_what_training_sees_first(tree):
     train_set = MVTecDataset(tree, tree.parent / "dtd", "mvtec", "nut", 32, 32)
     batch = next(iter(EpochSampler(len(train_set), 8, 0, "mvtec_nut")))
-    for draw, (caption, (image, mask, aug)) in zip(batch, preview.sample_cells(train_set, 8, 0), strict=True):
-        sample = train_set[draw]
+    examples = first_examples(train_set, EpochSampler(len(train_set), 1, 0, "mvtec_nut"), 8)
+    for draw, example in zip(batch, examples, strict=True):
+        sample, (caption, (image, mask, aug)) = train_set[draw], example.cell("nut")
         assert Path(sample["image_path"]).name in caption
         assert np.array_equal(image, np.asarray(Image.open(sample["image_path"]).resize((32, 32), Image.BILINEAR)))
-        assert np.array_equal(mask[::8, ::8, 0] > 0, sample["mask_s"].numpy() > 0)
+        assert np.array_equal(mask[::8, ::8] > 0, sample["mask_s"].numpy() > 0)
         assert (np.abs(aug.astype(int) - image).max(2) > 2).any()
-        assert not (np.abs(aug.astype(int) - image).max(2) > 2)[mask[..., 0] == 0].any()
+        assert not (np.abs(aug.astype(int) - image).max(2) > 2)[mask == 0].any()
 
 
 def test_a_preview_leaves_out_what_is_held_out(tree, monkeypatch):

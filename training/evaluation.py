@@ -1,8 +1,8 @@
 """Scores to figures: the metrics of a test set, and a picture of each of its images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,23 @@ from training import padding
 from training.feature_cache import FeatureCache
 
 Scored = tuple[dict, torch.Tensor, torch.Tensor]  # a batch, its image scores [B], its anomaly maps [B, H, W]
+
+
+class Panels(NamedTuple):
+    """What the picture of a test image shows, without padding.
+
+    Attributes:
+        image: uint8 RGB [H, W, 3].
+        truth: [H, W] in [0, 1]; 0.5 where unknown.
+        segmentation: the anomaly map, [H, W] in [0, 1].
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    segmentation: np.ndarray
+
+
+Viewer = Callable[[int, float, Panels], None]  # takes an image's label, score and panels
 
 
 class Scorer(Protocol):
@@ -31,6 +48,7 @@ def evaluate(
     pro: bool = False,
     pictures: Path | None = None,
     record: metrics.ImageScores | None = None,
+    viewer: Viewer = lambda *_: None,
 ) -> dict[str, float]:
     """Compute the metrics of a test set, streaming.
 
@@ -41,22 +59,24 @@ def evaluate(
         pro: compute the regions' metrics too.
         pictures: folder for one picture an image (image | ground truth, gray where unknown | heat map).
         record: takes every image's score, and the curves.
+        viewer: is shown what the pictures show, image by image.
 
     Returns:
         image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
     """
     image_metrics, pixel_metrics, count = metrics.ImageMetrics(), metrics.PixelMetrics(pro=pro), 0
     for batch, scores, maps in scored:
-        maps, masks = maps.cpu().numpy(), batch["mask_gt"].numpy()
-        image_metrics.update(scores.cpu().numpy(), np.asarray(batch["is_anomaly"]))
+        scores, maps, masks = scores.cpu().numpy(), maps.cpu().numpy(), batch["mask_gt"].numpy()
+        image_metrics.update(scores, np.asarray(batch["is_anomaly"]))
         for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
             pixel_metrics.update(known_maps, known_masks)
         if record is not None:
-            record.update(scores.cpu().numpy(), maps, batch["is_anomaly"], batch.get("image_path", ()))
+            record.update(scores, maps, batch["is_anomaly"], batch.get("image_path", ()))
         if pictures is not None:
-            for strip in _strips(batch, maps, masks):
+            for label, score, panels in zip(batch["is_anomaly"], scores, _panels(batch, maps, masks), strict=True):
                 count += 1
-                files.atomic_write(pictures / f"{count:03d}.png", encode_png(strip))
+                files.atomic_write(pictures / f"{count:03d}.png", encode_png(side_by_side(*panels)))
+                viewer(int(label), float(score), panels)
     if record is not None:
         record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
         record.curves |= {f"pixel_{key}": curve for key, curve in pixel_metrics.curves().items()}
@@ -70,6 +90,7 @@ def test(
     weights: Path,
     pictures: Path,
     record: metrics.ImageScores | None = None,
+    viewer: Viewer = lambda *_: None,
 ) -> dict[str, float]:
     """Load stored weights, compute all metrics, and write a picture of each test image.
 
@@ -79,6 +100,7 @@ def test(
         weights: a checkpoint.
         pictures: folder for them; those of an earlier test go.
         record: takes every image's score, and the curves.
+        viewer: is shown what the pictures show, image by image.
 
     Raises:
         FileNotFoundError: there are no such weights.
@@ -88,14 +110,14 @@ def test(
     files.remove_partial(pictures)
     for old in pictures.glob("[0-9]*.png"):
         old.unlink(missing_ok=True)
-    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record)
+    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record, viewer=viewer)
 
 
-def _strips(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield image | ground truth, gray where unknown | heat map of each image, without its padding."""
+def _panels(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[Panels]:
+    """Yield what is shown of each image."""
     for k, image in enumerate(batch["image"].numpy()):
         whole = slice(None), slice(None)
         rows, columns = padding.bounds(batch["valid"][k].numpy()) if "valid" in batch else whole
         known = batch["mask_known"][k] if "mask_known" in batch else True
         mask = masks[k, 0, rows, columns] if known else np.full_like(maps[k, rows, columns], 0.5)
-        yield side_by_side(denormalise(image)[rows, columns], mask, maps[k, rows, columns])
+        yield Panels(denormalise(image)[rows, columns], mask, maps[k, rows, columns])

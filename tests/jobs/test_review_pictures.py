@@ -14,36 +14,39 @@ from artifacts.test_scores import Evidence
 from datasets.sampler import EpochSampler
 from images import drawing
 from jobs import review_pictures
+from jobs.review_pictures import Worst
 from metrics import ImageScores
 from reporting import review
 from tests.helpers.small_glass import loader, small_glass
 from training import evaluation
+from training.evaluation import Panels
 
 SIDE = 64
+Tested = tuple[Path, Evidence, Worst, Path]
 
 
 @pytest.fixture
-def tested(tmp_path: Path) -> tuple[Path, Evidence, Path]:
-    """A class folder, the evidence of eight test images, every second defective, and the test's pictures.
+def tested(tmp_path: Path) -> Tested:
+    """A class folder, the evidence of eight test images, every second defective, the worst, and the test's pictures.
 
     The image k has gray value 10 k and score (k * 5 % 8)/8.
     """
     pictures, mask = tmp_path / "eval", np.zeros((SIDE, SIDE))
     pictures.mkdir()
     mask[20:40, 20:40] = 1
+    scores, worst = [k * 5 % 8 / 8 for k in range(8)], Worst()
     for k in range(8):
-        image = np.full((SIDE, SIDE, 3), 10 * k, np.uint8)
-        strip = drawing.side_by_side(image, mask * (k % 2), np.zeros((SIDE, SIDE)))
-        (pictures / f"{k + 1:03d}.png").write_bytes(drawing.encode_png(strip))
-    scores = [k * 5 % 8 / 8 for k in range(8)]
+        panels = Panels(np.full((SIDE, SIDE, 3), 10 * k, np.uint8), mask * (k % 2), np.zeros((SIDE, SIDE)))
+        worst(k % 2, scores[k], panels)
+        (pictures / f"{k + 1:03d}.png").write_bytes(drawing.encode_png(drawing.side_by_side(*panels)))
     names = [f"kind/{k}.png" for k in range(8)]
-    return tmp_path / "class", Evidence({}, names, ["kind"] * 8, [k % 2 for k in range(8)], scores), pictures
+    return tmp_path / "class", Evidence({}, names, ["kind"] * 8, [k % 2 for k in range(8)], scores), worst, pictures
 
 
-def keep(tested: tuple[Path, Evidence, Path], **best: float) -> class_results.Result:
-    folder, found, pictures = tested
+def keep(tested: Tested, **best: float) -> class_results.Result:
+    folder, found, worst, pictures = tested
     result = class_results.Result("mvtec_nut", best=best, best_epoch=3)
-    review_pictures.keep(folder, found, result, pictures, folder / "none")
+    review_pictures.keep(folder, found, result, worst, pictures, folder / "none")
     return result
 
 
@@ -53,7 +56,7 @@ def gray(path: Path) -> int:
         return int(np.asarray(picture)[:8, :8].mean().round())
 
 
-def test_the_worst_pictures_are_kept_in_order(tested: tuple[Path, Evidence, Path]) -> None:
+def test_the_worst_pictures_are_kept_in_order(tested: Tested) -> None:
     keep(tested)
     missed = [gray(review.picture(tested[0], review.MISSED, rank)) for rank in range(4)]
     alarms = [gray(review.picture(tested[0], review.ALARM, rank)) for rank in range(4)]
@@ -62,7 +65,18 @@ def test_the_worst_pictures_are_kept_in_order(tested: tuple[Path, Evidence, Path
     assert not review.picture(tested[0], review.MISSED, 4).exists()
 
 
-def test_pictures_of_an_earlier_test_go(tested: tuple[Path, Evidence, Path]) -> None:
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_worst_are_picked_as_the_evidence_ranks_them(label: int) -> None:
+    scores, worst = np.random.default_rng(label).integers(0, 5, 40) / 8, Worst()  # many are equal
+    labels = [k // 3 % 2 for k in range(40)]
+    for k, score in enumerate(scores):
+        worst(labels[k], float(score), Panels(np.full((1, 1, 3), k, np.uint8), np.zeros((1, 1)), np.zeros((1, 1))))
+    found = Evidence()
+    found.add([f"kind/{k}.png" for k in range(40)], labels, scores)
+    assert [panels.image.max() for panels in worst.found[label]] == found.worst(label, review.COUNT)
+
+
+def test_pictures_of_an_earlier_test_go(tested: Tested) -> None:
     stale = review.picture(tested[0], review.MISSED, 5)
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
@@ -70,7 +84,7 @@ def test_pictures_of_an_earlier_test_go(tested: tuple[Path, Evidence, Path]) -> 
     assert not stale.exists()
 
 
-def test_defects_are_outlined_and_normal_pictures_are_not(tested: tuple[Path, Evidence, Path]) -> None:
+def test_defects_are_outlined_and_normal_pictures_are_not(tested: Tested) -> None:
     keep(tested)
     pink = []
     for name in (review.MISSED, review.ALARM):
@@ -80,12 +94,12 @@ def test_defects_are_outlined_and_normal_pictures_are_not(tested: tuple[Path, Ev
     assert pink[0] > 200 and pink[1] == 0
 
 
-def test_the_evidence_fits_the_figures(tested: tuple[Path, Evidence, Path]) -> None:
+def test_the_evidence_fits_the_figures(tested: Tested) -> None:
     result = keep(tested, image_auroc=0.5)
     assert test_scores.read(tested[0], result.best).images == tested[1].images
 
 
-def test_tensorboard_shows_examples_once(tested: tuple[Path, Evidence, Path]) -> None:
+def test_tensorboard_shows_examples_once(tested: Tested) -> None:
     keep(tested)
     keep(tested)
     events = EventAccumulator(str(tested[0] / "tb"), size_guidance={"images": 0}).Reload()
@@ -107,7 +121,7 @@ class Defects:
         self.draws.append(draw)
         image, mask_s = torch.zeros(3, SIDE, SIDE), torch.zeros(8, 8)
         mask_s[3:5, 3:5] = 1
-        return {"image": image, "aug": image + 1, "mask_s": mask_s}
+        return {"image": image, "aug": image + 1, "mask_s": mask_s, "image_path": "0.png"}
 
 
 def test_synthetic_defects_are_those_of_the_first_epoch(tmp_path: Path) -> None:

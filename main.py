@@ -20,8 +20,8 @@ from jobs.job import Job
 from jobs.settings import Settings
 from system import launch, logs, processes
 from system.processes import Place
+from system.progress_bar import NO_BARS
 from system.signals import Interrupts
-from training.progress import NO_BARS
 from utils import set_deterministic, set_torch_device
 
 LOGGER = logging.getLogger(__name__)

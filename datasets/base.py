@@ -40,7 +40,6 @@ from images.reading import check_pixels, open_mask, open_rgb, read_size
 
 LOGGER = logging.getLogger(__name__)
 
-
 JUDGE_ONLY = 1  # --distribution
 DEFECT = 255  # the value of ground truth masks that counts as defect
 

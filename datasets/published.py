@@ -18,19 +18,8 @@ USES = ("train", "normal", "defect")
 Figures = dict[str, float]  # METRICS -> percent, NaN where there is none
 
 
-def known_classes(dataset: str) -> list[str]:
-    """Return the classes of a data set that the paper has figures for."""
-    return list(dict.fromkeys(name for of, name, _ in _published() if of == dataset and name != MEAN))
-
-
 @cache
-def sizes() -> dict[tuple[str, str], dict[str, int]]:
-    """Return the number of images by (dataset, class or ALL)."""
-    return {(row["dataset"], row["class"]): {use: int(row[use]) for use in USES} for row in _rows("sizes.csv")}
-
-
-@cache
-def _published() -> dict[tuple[str, str, tuple[str, str]], Figures]:
+def published_figures() -> dict[tuple[str, str, tuple[str, str]], Figures]:
     """Return the figures by (dataset, class or MEAN, (method, backbone))."""
     rows = _rows("published.csv")
     return {
@@ -39,6 +28,17 @@ def _published() -> dict[tuple[str, str, tuple[str, str]], Figures]:
         }
         for row in rows
     }
+
+
+@cache
+def sizes() -> dict[tuple[str, str], dict[str, int]]:
+    """Return the number of images by (dataset, class or ALL)."""
+    return {(row["dataset"], row["class"]): {use: int(row[use]) for use in USES} for row in _rows("sizes.csv")}
+
+
+def known_classes(dataset: str) -> list[str]:
+    """Return the classes of a data set that the paper has figures for."""
+    return list(dict.fromkeys(name for of, name, _ in published_figures() if of == dataset and name != MEAN))
 
 
 def _rows(name: str) -> list[dict[str, str]]:

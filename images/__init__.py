@@ -1,1 +1,1 @@
-"""Pictures as arrays: files to pixels, pixels to the size of a network and back, and what is drawn of them. No torch."""
+"""Pictures as arrays: files to pixels, pixels to a network's size and back, and what is drawn of them. No torch."""

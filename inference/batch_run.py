@@ -17,6 +17,7 @@ from inference.arrivals import PATIENCE, Watch
 from inference.predictor import NG, UNKNOWN, Prediction, Predictor
 from inference.score_file import Row, ScoreFile
 from system.files import atomic_write
+from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ LOGGER = logging.getLogger(__name__)
 OVERLAYS, MAPS = "overlays", "maps"  # folders under --out
 UNREADABLE = "unreadable"
 POLL_SECONDS = 0.5  # between two looks into a watched folder
-REPORT_SECONDS = 10  # between two lines on how far it is
 
 
 class Output:
@@ -69,16 +69,15 @@ class Run:
     def __init__(self, predictor: Predictor, output: Output, pool: ThreadPoolExecutor) -> None:
         self.predictor, self.output, self.pool = predictor, output, pool
         self.counts: Counter[str] = Counter()
-        self.started = self.reported = time.monotonic()
+        self.started = time.monotonic()
 
     def score(self, paths: list[Path], scores: ScoreFile) -> None:
         """Score pictures in order, a line each; the next ones are read meanwhile."""
-        for chunk, opened in self._read_ahead(paths):
-            for row in self.rows(chunk, opened):
-                self.add(row, scores)
-            if time.monotonic() - self.reported > REPORT_SECONDS:
-                self.reported = time.monotonic()
-                LOGGER.info("%d of %d pictures, %.3g images/s", self.counts.total(), len(paths), self.speed)
+        with progress_bar(len(paths), "Score", "image") as step:
+            for chunk, opened in self._read_ahead(paths):
+                for row in self.rows(chunk, opened):
+                    self.add(row, scores)
+                    step()
 
     def watch(self, folder: Path, recursive: bool, scores: ScoreFile, stop: Event) -> None:
         """Score pictures as they arrive, until told to stop."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from artifacts import class_results
 from artifacts.options import paper_values
-from datasets.published import ALL, MEAN, METHODS, METRICS, USES, Figures, _published, known_classes, sizes
+from datasets.published import ALL, MEAN, METHODS, METRICS, USES, Figures, known_classes, published_figures, sizes
 
 METHOD_OF = {2: "glass-m", 3: "glass-h"}  # --distribution; all else is compared with glass-j
 OPPOSITE = 4  # --distribution that the paper has no figures for
@@ -125,7 +125,8 @@ def differing(settings: Mapping[str, Any], dataset: str = "") -> list[Setting] |
 
 def _of_class(result: class_results.Result, counts: Count | None, band: float) -> Comparison:
     dataset, classname = split_name(result.name)
-    published = {method: _published()[dataset, classname, (method, BACKBONE)] for method in METHODS} if dataset else {}
+    table, methods = published_figures(), METHODS if dataset else ()
+    published = {method: table[dataset, classname, (method, BACKBONE)] for method in methods}
     return Comparison(
         result.name,
         result.backbone,
@@ -164,7 +165,7 @@ def _means(
 
 def _published_mean(dataset: str, classes: set[str], method: str, backbone: str) -> Figures:
     """Return the published mean where all classes are there, for this backbone if the paper has it, else our mean."""
-    table = _published()
+    table = published_figures()
     if classes == set(known_classes(dataset)):
         wanted = (dataset, MEAN, (method, backbone))
         return table.get(wanted, table[dataset, MEAN, (method, BACKBONE)])

@@ -12,7 +12,6 @@ import os
 import queue
 import re
 import shutil
-import sys
 import tarfile
 import tempfile
 import threading
@@ -23,9 +22,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from system.files import atomic_write
+from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
@@ -127,11 +126,10 @@ def _receive(url: str, partial: Path) -> str | None:
     total = have + int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
     size = f"{total / 2**20:.0f} MB" if total else "size unknown"
     LOGGER.info("Downloading %s (%s) to %s", url, size, partial.with_suffix(""))
-    bar = tqdm(total=total, initial=have, desc="Download", unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    with answer, bar, partial.open("ab" if have else "wb") as file:
+    with answer, progress_bar(total, "Download", "B", have) as step, partial.open("ab" if have else "wb") as file:
         while piece := answer.read(PIECE):
             file.write(piece)
-            bar.update(len(piece))
+            step(len(piece))
     came = partial.stat().st_size
     if total is not None and came != total:
         raise OSError(f"connection lost after {came} of {total} bytes; the same command goes on from there")
@@ -213,12 +211,12 @@ def unpack(archive: Path, name: str, folder: Path, limit: int) -> Path:
 
 def _extract(archive: Path, folder: Path, limit: int) -> None:
     """Extract every member of an archive, the safe way."""
-    size, left = archive.stat().st_size, limit
-    bar = tqdm(total=size, desc="Unpack", unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    with bar, archive.open("rb") as file, tarfile.open(fileobj=file) as members:
+    size, left, read = archive.stat().st_size, limit, 0
+    with progress_bar(size, "Unpack", "B") as step, archive.open("rb") as file, tarfile.open(fileobj=file) as members:
         for member in members:
             left -= member.size
             if left < 0:
                 raise ValueError(f"{archive} holds more than {limit} bytes: it is not what it should be.")
             members.extract(member, folder, filter="data")
-            bar.update(file.tell() - bar.n)
+            step(file.tell() - read)
+            read = file.tell()

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import sys
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from artifacts import class_status
 from artifacts.class_status import Standing
+from system.progress_bar import hidden
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,7 +23,6 @@ CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch
 RECORD_SECONDS = 5  # between two records for status.py
-NO_BARS = "TQDM_DISABLE"  # variable, tqdm's own; bars of several processes on one screen would spoil each other
 
 
 class Progress:
@@ -47,8 +45,7 @@ class Progress:
         self.curves: list[np.ndarray] = []  # of the epoch
         self.started = self.last_line = time.monotonic()
         self.folder, self.last_record = folder.parent, -math.inf
-        hidden = not sys.stderr.isatty() or NO_BARS in os.environ
-        self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden)
+        self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden())
         self.writer = SummaryWriter(str(folder), purge_step=start)  # later points are of a run that was cut off
 
     def step(self, curves: torch.Tensor, pictures: list[str]) -> None:

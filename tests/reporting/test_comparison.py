@@ -28,7 +28,7 @@ def whole(dataset: str, image: float = 1.0, pixel: float = 1.0, **changes: objec
 
 @pytest.mark.parametrize("dataset", CLASSES)
 def test_published_means_are_the_means_of_the_published_classes(dataset: str) -> None:
-    table, names = published._published(), published.known_classes(dataset)
+    table, names = published.published_figures(), published.known_classes(dataset)
     assert len(names) == CLASSES[dataset]
     for method in METHODS:
         of = (method, "wideresnet50")

@@ -22,7 +22,6 @@ from typing import Any
 from system.files import atomic_write
 
 RUN_FILE = "run.json"
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "scipy")
 

@@ -1,7 +1,7 @@
-"""What a test of a class leaves beside its figures: every image's score, and the curves the figures are areas of.
+"""evidence.json: what a test leaves beside its figures, every image's score and the curves the figures are areas of.
 
-Kept as evidence.json beside result.json; the report is made from it. Paths are
-kept as "<folder>/<file>", so that the file says nothing about the machine it was written on.
+It lies beside result.json, and the report is made from it. Paths are kept as "<folder>/<file>", so that the file says
+nothing about the machine it was written on.
 """
 
 import json

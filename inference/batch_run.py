@@ -20,7 +20,6 @@ from system.files import atomic_write
 
 LOGGER = logging.getLogger(__name__)
 
-
 OVERLAYS, MAPS = "overlays", "maps"  # folders under --out
 UNREADABLE = "unreadable"
 POLL_SECONDS = 0.5  # between two looks into a watched folder

@@ -1,4 +1,4 @@
-"""reporting/paper_table.py: to be written."""
+"""The comparison with the paper as a table for the screen, as JSON, and as CSV; percent everywhere."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artifacts import class_results, test_scores
+from artifacts import class_results, layout, test_scores
 from datasets.published import METHODS, METRICS
 from reporting import comparison
 from reporting.comparison import ABSENT, BELOW, Comparison
@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[list[class_results.Result], dict[tuple[int, str], 
         FileNotFoundError: there are none.
         ValueError: they are damaged.
     """
-    folder, file = (path, path / "results.csv") if path.is_dir() else (path.parent, path)
+    folder, file = (path, path / layout.RESULTS_FILE) if path.is_dir() else (path.parent, path)
     found = class_results.collect(folder)
     if path.is_dir() and found:
         return found, _counts(folder, found)

@@ -1,4 +1,8 @@
-"""reporting/review.py: to be written."""
+"""review/ in a class folder: which pictures of a test are kept for people, and where.
+
+JPEGs missed_<k> (defects with the lowest scores), alarm_<k> (normal pictures with the highest) and synthetic_<k>
+(synthetic defects of the training), k from 1.
+"""
 
 from pathlib import Path
 

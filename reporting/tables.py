@@ -1,4 +1,7 @@
-"""reporting/tables.py: to be written."""
+"""Results as tables for the screen.
+
+Run as `python -m reporting.tables RESULTS_CSV ...`, it prints the table of each file and the mean over the files.
+"""
 
 import math
 import sys
@@ -9,7 +12,7 @@ from pathlib import Path
 from artifacts.class_results import METRICS, Result, from_csv, mean
 from artifacts.class_status import Failure
 
-CHOSEN = {  # rule of selection.py -> what the heading says of the best epoch
+CHOSEN = {  # rule of training/selection.py -> what the heading says of the best epoch
     "best": "best epoch on test",
     "last": "best = last epoch",
     "val": "best epoch on held-out test part",
@@ -80,7 +83,7 @@ def print_tables(paths: Sequence[Path]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("Usage: python tables.py RESULTS_CSV ...")
+        sys.exit("Usage: python -m reporting.tables RESULTS_CSV ...")
     try:
         print_tables([Path(argument) for argument in sys.argv[1:]])
     except (ValueError, FileNotFoundError) as error:

@@ -19,7 +19,6 @@ from artifacts.class_status import Standing
 
 LOGGER = logging.getLogger(__name__)
 
-
 CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch

@@ -96,6 +96,11 @@ class Normalisation:
     mean: list[float]
     std: list[float]
 
+    @classmethod
+    def of(cls, mean: np.ndarray, std: np.ndarray) -> "Normalisation":
+        """Take arrays of three float32, whose 0.485 is 0.48500001430511475."""
+        return cls(*([round(float(value), 6) for value in values.ravel()] for values in (mean, std)))
+
 
 @dataclass(frozen=True)
 class Threshold:

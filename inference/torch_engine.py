@@ -1,7 +1,6 @@
 """A class folder to scores: the networks built from its model.json as training built them, run by PyTorch."""
 
 import dataclasses
-import hashlib
 import logging
 from pathlib import Path
 from threading import Lock
@@ -11,7 +10,7 @@ import torch
 
 import backbones
 import utils
-from artifacts import checkpoint, layout, model_card
+from artifacts import checkpoint, layout, model_card, run_info
 from artifacts.model_card import Card
 from glass import GLASS, build
 from images import drawing, geometry
@@ -122,9 +121,7 @@ def _paper_card(folder: Path, file: Path) -> Card:
         backbone=model_card.Backbone(name, layers, *weights, trained=False),
         network=PAPER_NETWORK,
         geometry=PAPER_GEOMETRY.to_dict(),
-        normalisation=model_card.Normalisation(
-            *(_listed(each) for each in (drawing.IMAGENET_MEAN, drawing.IMAGENET_STD))
-        ),
+        normalisation=model_card.Normalisation.of(drawing.IMAGENET_MEAN, drawing.IMAGENET_STD),
         hypothesis=None,
         threshold=None,
         f1_max=None,
@@ -137,10 +134,6 @@ def _paper_card(folder: Path, file: Path) -> Card:
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return run_info.sha256(file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file} does not exist: check --checkpoint.") from error
-
-
-def _listed(values: np.ndarray) -> list[float]:
-    return [round(float(value), 6) for value in values.ravel()]

@@ -15,7 +15,7 @@ import numpy as np
 
 from artifacts import class_results, tensorboard, test_scores
 from artifacts.model_card import Threshold
-from artifacts.test_scores import Evidence
+from artifacts.test_scores import EVALUATIONS, Evidence
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images import drawing, reading
@@ -29,7 +29,6 @@ JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
 WIDENED = np.ones((7, 7), np.uint8)  # what a mask is widened by before it is outlined
 OUTLINE = (255, 60, 200)  # a colour that neither parts nor heat maps have
-EVALUATIONS = ("i-auroc", "p-auroc")
 
 
 def gather(tested: ImageScores, train_images: int | None, threshold: Threshold | None) -> Evidence:

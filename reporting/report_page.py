@@ -170,12 +170,8 @@ def _plots(page: ClassPage) -> list[tuple[str, str]]:
     found, name = page.evidence, page.result.name
     drawn = []
     if found.scores:
-        drawn.append(
-            (
-                "Image scores",
-                svg.histogram(_by_label(found), page.threshold, f"{name}: histogram of image scores"),
-            )
-        )
+        label = f"{name}: histogram of image scores"
+        drawn.append(("Image scores", svg.histogram(_by_label(found), page.threshold, label)))
     roc = {part: found.curves[f"{part}_roc"] for part in ("image", "pixel") if f"{part}_roc" in found.curves}
     if roc:
         drawn.append(("ROC", svg.rates(roc, f"{name}: ROC curves of images and pixels")))
@@ -187,6 +183,7 @@ def _plots(page: ClassPage) -> list[tuple[str, str]]:
 
 
 def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
+    """Draw the training curves that there are: titles and SVG."""
     parts = (
         ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
         ("Loss", {"loss": "loss"}, "iteration", "loss", None),

@@ -38,6 +38,23 @@ def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
     return "\n\n".join(_table(rows, errors) for rows in groups.values())
 
 
+def print_tables(paths: Sequence[Path]) -> None:
+    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: it is no results.csv.
+    """
+    rows = []
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: give the results.csv of finished runs.")
+        results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
+        print(f"{name}\n{to_text(results)}\n")
+        rows.append(mean(results, name))
+    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
+
+
 def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:
     width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
     done = [row for row in rows if (row.backbone_index, row.name) not in errors]
@@ -62,23 +79,6 @@ def _half(metrics: dict[str, float], epoch: float) -> str:
     cells = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in metrics.values()]
     cells.append("-" if math.isnan(epoch) else f"{epoch:.0f}")
     return " ".join(f"{cell:>5}" for cell in cells)
-
-
-def print_tables(paths: Sequence[Path]) -> None:
-    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: it is no results.csv.
-    """
-    rows = []
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: give the results.csv of finished runs.")
-        results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
-        print(f"{name}\n{to_text(results)}\n")
-        rows.append(mean(results, name))
-    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
 
 
 if __name__ == "__main__":

@@ -39,16 +39,3 @@ def test_what_was_left_unfinished_is_removed(tmp_path, age, left):
 
 def test_free_space_of_a_folder_to_come(tmp_path):
     assert files.free_bytes(tmp_path / "a" / "b") == files.free_bytes(tmp_path) > 0
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_of_two_who_write_a_new_file_the_first_succeeds(tmp_path, monkeypatch, links):
-    if not links:
-        monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
-    path = tmp_path / "deep" / "file"
-    files.write_new(path, b"first")
-    assert path.read_bytes() == b"first"
-    if links:
-        files.write_new(path, b"second")
-        assert path.read_bytes() == b"first"
-    assert os.listdir(path.parent) == ["file"]

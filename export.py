@@ -1,7 +1,6 @@
 """Command line: `python export.py --model CLASS_FOLDER --format onnx|pt2 --out FILE`, a model in one file.
 
-The file takes uint8 pictures of the model's size and gives score and map (docs/deploy.md). It is run before it gets its
-name, and kept only if its answers are PyTorch's.
+docs/deploy.md tells how to use the file.
 
 Exit status: 0 done; 1 the file gave other answers, and was not kept; 2 wrong input.
 """
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import click
 
-from inference.exporting import LEAST_OPSET, ONNX, PT2, _check, export
+from inference.exporting import LEAST_OPSET, ONNX, PT2, check, export
 from inference.torch_engine import TorchEngine
 
 LOGGER = logging.getLogger(__name__)
-
 
 EXIT_DIFFERS, EXIT_WRONG = 1, 2
 
@@ -34,7 +32,7 @@ def main(model: Path, checkpoint: Path | None, backbone_weights: Path | None, ki
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)  # the file is checked by running it
     try:
-        _check(kind, out, opset)
+        check(kind, out, opset)
         engine = TorchEngine(model, checkpoint, backbone_weights, "cpu")
         kept = export(engine, kind, out, opset)
     except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
 """Command line: `python predict.py --model CLASS_FOLDER INPUT...`, pictures in, scores, verdicts and overlays out.
 
 `--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements/deploy.txt alone. In Python, a picture
-is scored by `Predictor(model)(image)` (predictor.py).
+is scored by `Predictor(model)(image)` (inference/predictor.py).
 
 Exit status: 0 done, whatever the verdicts; 1 some pictures could not be read, and the others were done; 2 wrong input;
 3 with --fail_on_ng, if all could be read and one was NG.
@@ -29,7 +29,6 @@ from inference.score_file import ScoreFile
 from inference.tiles import Tiling
 
 LOGGER = logging.getLogger(__name__)
-
 
 __all__ = ["Predictor", "main"]
 

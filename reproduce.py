@@ -1,4 +1,4 @@
-"""Does a run reach the paper? `python reproduce.py RESULTS`: its figures against the published ones, class by class.
+"""Command line: `python reproduce.py RESULTS` holds the figures of a run against the published ones, class by class.
 
 RESULTS is a results folder, or a results.csv, ours or the release's. Exit status: 0 every class that the paper has is
 reached (within the band, or better), 1 one is not, 2 wrong input, or nothing that the paper has figures for.

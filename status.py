@@ -1,8 +1,6 @@
-"""How far the classes of a results folder are: `python status.py RESULTS [--watch [SECONDS]] [--collect]`.
+"""Command line: `python status.py RESULTS [--watch [SECONDS]] [--collect]` shows how far the classes are.
 
-A class is waiting (the latest command line names it, and nobody has begun it), running, stopped (begun, and nobody
-works on it now: the same command goes on), done or failed. Anything that trains is left alone: this only reads.
-Exit status: 0; 1 if a class failed; 2 for wrong input.
+Whatever trains there is left alone: this only reads. Exit status: 0; 1 if a class failed; 2 for wrong input.
 """
 
 import sys
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from artifacts.layout import RESULTS_FILE
 from reporting import report_page
 from reporting.class_table import DONE, FAILED, Row, read, to_text
 
@@ -63,13 +62,10 @@ def _collect(results: Path) -> None:
     Raises:
         FileNotFoundError: there are none.
     """
-
     found, page = report_page.collect(results)
     if not found:
         raise FileNotFoundError(f"{results} holds no result of any class yet: wait for one.")
-    click.echo(
-        f"{len(found)} results are in {results / 'results.csv'}{f', and on one page in {page}' if page else ''}."
-    )
+    click.echo(f"{len(found)} results are in {results / RESULTS_FILE}{f', and on one page in {page}' if page else ''}.")
 
 
 if __name__ == "__main__":

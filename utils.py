@@ -67,6 +67,22 @@ def set_torch_device(gpu_ids: list[int]) -> torch.device:
     return torch.device(f"cuda:{gpu_ids[0]}")
 
 
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name: "cpu", "cuda", "cuda:<i>", or "auto", which is CUDA where there is one.
+
+    Raises:
+        ValueError: it is unknown, or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ValueError(f"--device {name} is unknown: give auto, cpu, cuda or cuda:<number>.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name} is not there: PyTorch finds {torch.cuda.device_count()} CUDA devices.")
+    return torch.device(name)
+
+
 def check_device(device: torch.device) -> None:
     """Make sure that a device still works after an error.
 

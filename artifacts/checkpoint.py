@@ -1,7 +1,7 @@
-"""Files of tensors, and the state a run continues from.
+"""ckpt.pth and ckpt_best_<epoch>.pth: the latest and the best weights of a class.
 
-ckpt.pth and ckpt_best_<epoch>.pth hold exactly the release's keys, so that weights travel both ways. What only
-a continued run needs is one RunState in a file of its own beside them.
+They hold exactly the release's keys, so that weights travel both ways. What only a continued run needs lies beside
+them (run_state.py). Files of tensors are read without running code that may be in them.
 """
 
 import io
@@ -20,6 +20,7 @@ from torch import nn
 from system.files import atomic_write
 
 LATEST = "ckpt.pth"
+BEST = "ckpt_best"  # and _<epoch>.pth
 PARTS = ("discriminator", "pre_projection", "backbone")
 # What reading a damaged file raises, by where the damage is.
 UNREADABLE = (
@@ -62,32 +63,18 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """Check what torch.load does not: that an archive's bytes are those that were written, and not packed.
-
-    Raises:
-        BadZipFile: they are not.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
-                raise zipfile.BadZipFile("packed: torch.save never does that, and it may unpack to any size")
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile("bytes have changed")
-
-
 def best_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """Return the ckpt_best_<epoch>.pth of a class folder and its epoch; the latest one, if an old one was left."""
-    epochs = {path: re.search(r"_(\d+)$", path.stem) for path in folder.glob("ckpt_best*.pth")}
+    epochs = {path: re.search(r"_(\d+)$", path.stem) for path in folder.glob(f"{BEST}*.pth")}
     found = [(int(match[1]), path) for path, match in epochs.items() if match]
     return (max(found)[1], max(found)[0]) if found else None
 
 
 def save_best(folder: Path, epoch: int, weights: Mapping[str, Any]) -> None:
     """Write the best weights of a class folder, in place of earlier ones."""
-    path = folder / f"ckpt_best_{epoch}.pth"
+    path = folder / f"{BEST}_{epoch}.pth"
     save_tensors(path, weights)
-    for old in folder.glob("ckpt_best*.pth"):
+    for old in folder.glob(f"{BEST}*.pth"):
         if old != path:
             old.unlink()
 
@@ -147,3 +134,17 @@ def load_fitting(network: nn.Module, state: Mapping[str, torch.Tensor], source: 
         first = f"{wrong[0]} is {found.get(wrong[0], 'absent')}, wanted {wanted.get(wrong[0], 'absent')}"
         raise ValueError(f"{source} was made with other options: {first}. Give the options of its training.")
     network.load_state_dict(state)
+
+
+def _check_archive(path: Path) -> None:
+    """Check what torch.load does not: that an archive's bytes are those that were written, and not packed.
+
+    Raises:
+        BadZipFile: they are not.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise zipfile.BadZipFile("packed: torch.save never does that, and it may unpack to any size")
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("bytes have changed")

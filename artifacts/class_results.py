@@ -1,9 +1,7 @@
-"""Tables of results: a result file per class, results.csv derived from all of them, and the tables that are printed.
+"""Figures of tested classes: result.json, one a class, and results.csv, which is made of all of them.
 
 Metrics are fractions in files and percent on screen; one that could not be computed is NaN ("nan" in the csv, null
 in the result files, "-" on screen) and left out of the mean. Epochs count from 0.
-
-Run as `python tables.py RESULTS_CSV ...`, it prints the table of each file and the mean over the files.
 """
 
 import csv
@@ -15,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from artifacts import layout
 from system.files import atomic_write
 
 METRICS = {  # key -> heading on screen
@@ -46,7 +45,7 @@ class Result:
         best_epoch: counted from 0; NaN where unknown.
         last: the METRICS of the last epoch.
         last_epoch: counted from 0; NaN where unknown.
-        select: the rule that chose the best epoch, a key of CHOSEN.
+        select: the rule that chose the best epoch, a key of reporting.tables.CHOSEN.
         settings: whatever else is worth keeping (JSON).
     """
 
@@ -72,14 +71,9 @@ class Result:
         return self.best | last | {"best_epoch": self.best_epoch, "last_epoch": self.last_epoch}
 
 
-def models_folder(results_path: Path, backbone_index: int) -> Path:
-    """Return the folder of the class folders of a backbone."""
-    return results_path / "models" / f"backbone_{backbone_index}"
-
-
 def result_path(results_path: Path, backbone_index: int, name: str) -> Path:
     """Return where the result file of a class is."""
-    return models_folder(results_path, backbone_index) / name / RESULT_FILE
+    return layout.class_folder(results_path, backbone_index, name) / RESULT_FILE
 
 
 def to_json(result: Result) -> str:
@@ -111,8 +105,8 @@ def collect(results_path: Path) -> list[Result]:
     Raises:
         ValueError: one is damaged.
     """
-    paths = (results_path / "models").glob(f"backbone_*/*/{RESULT_FILE}")
-    results = [from_json(path.read_text(encoding="utf-8"), path) for path in paths]
+    paths = (folder / RESULT_FILE for folder in layout.class_folders(results_path))
+    results = [from_json(path.read_text(encoding="utf-8"), path) for path in paths if path.is_file()]
     return sorted(results, key=lambda result: (result.backbone_index, result.order, result.name))
 
 
@@ -175,7 +169,7 @@ def write_csv(results_path: Path) -> list[Result]:
     results = collect(results_path)
     while results:
         text = to_csv(results)
-        atomic_write(results_path / "results.csv", text.encode())
+        atomic_write(results_path / layout.RESULTS_FILE, text.encode())
         results = collect(results_path)
         if to_csv(results) == text:
             break

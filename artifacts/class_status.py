@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from artifacts import layout
 from system.files import atomic_write
 
 PLAN, PROGRESS, FAILURE = "plan.json", "progress.json", "failure.json"
@@ -56,13 +57,13 @@ class Standing:
 
 def write_plan(results_path: Path, classes: Sequence[Planned]) -> None:
     """Write down what a command line wants; every process of it writes the same."""
-    _write(results_path / "models" / PLAN, {"classes": [asdict(each) for each in classes]})
+    _write(results_path / layout.MODELS / PLAN, {"classes": [asdict(each) for each in classes]})
 
 
 def read_plan(results_path: Path) -> list[Planned]:
     """Return the classes of the latest command line."""
     with suppress(TypeError, KeyError):
-        return [Planned(**each) for each in _read(results_path / "models" / PLAN)["classes"]]
+        return [Planned(**each) for each in _read(results_path / layout.MODELS / PLAN)["classes"]]
     return []
 
 
@@ -87,8 +88,8 @@ def clear(folder: Path) -> None:
 
 def failures(results_path: Path) -> list[Failure]:
     """Return the failures in a results folder."""
-    folders = sorted(path.parent for path in (results_path / "models").glob(f"backbone_*/*/{FAILURE}"))
-    return [failure for failure in map(read_failure, folders) if failure is not None]
+    found = map(read_failure, layout.class_folders(results_path))
+    return [failure for failure in found if failure is not None]
 
 
 def write_standing(folder: Path, standing: Standing) -> None:

@@ -1,4 +1,9 @@
-"""artifacts/hypothesis_table.py: to be written."""
+"""The hypothesis of a class, looked up: tables that ship (datasets/excel), and judgements of earlier runs (judge/).
+
+A table is <dataset>_distribution.xlsx with the columns Class ("<dataset>_<class>"), Distribution (1: hypersphere, 0:
+manifold) and Foreground (1: synthetic defects stay on the foreground). A judged class has a file of its own as well,
+<dataset>_distribution/<name>.json, so that processes that judge at the same time lose nothing.
+"""
 
 import io
 import json

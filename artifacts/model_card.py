@@ -5,7 +5,7 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     format          int, version of this shape; a reader refuses a newer one
     name            "<dataset>_<class>"
     checkpoint      {file, sha256, epoch, select}: file in the same folder; epoch counted from 0, null where unknown;
-                    select: by which rule it was chosen, "best", "last", "val" or "synthetic" (see selection.py); in
+                    select: the rule that chose it, "best", "last", "val" or "synthetic" (training/selection.py); in
                     exported files also "given", for weights other than those of the folder's card
     backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
                     backbones.fingerprint of the used weights as they were before the hidden step
@@ -13,7 +13,7 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     file lie, relative to the folder, else null; trained: fine-tuned, in the checkpoint
     network         {input_shape [3, H, W], pretrain_embed_dimension, target_embed_dimension, patchsize, pre_proj,
                     dsc_layers, dsc_hidden, precision}: the arguments of GLASS.load
-    geometry        how a picture is brought to H x W, as images.Geometry tells it
+    geometry        how a picture is brought to H x W, as images.geometry.Geometry tells it
     normalisation   {mean [3], std [3]} of RGB in [0, 1]
     hypothesis      "manifold" or "hypersphere"; null where unknown; inference is the same
     threshold       null where no image could be spared for it, else {score, pixel, false_alarm_rate, promised_rate,
@@ -48,7 +48,7 @@ from typing import Any
 
 import numpy as np
 
-FILE = "model.json"
+FILE = "model.json"  # in a class folder; also the key of an exported file's metadata
 FORMAT = 1
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
 
@@ -95,6 +95,11 @@ class Normalisation:
 
     mean: list[float]
     std: list[float]
+
+    @classmethod
+    def of(cls, mean: np.ndarray, std: np.ndarray) -> "Normalisation":
+        """Take arrays of three float32, whose 0.485 is 0.48500001430511475."""
+        return cls(*([round(float(value), 6) for value in values.ravel()] for values in (mean, std)))
 
 
 @dataclass(frozen=True)

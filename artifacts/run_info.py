@@ -22,7 +22,6 @@ from typing import Any
 from system.files import atomic_write
 
 RUN_FILE = "run.json"
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "scipy")
 
@@ -53,6 +52,16 @@ def git_state() -> str | None:
     return found.stdout.strip() or None
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(whole: Sequence[Path], listed: Sequence[Path] = (), root: Path | None = None) -> str:
     """Return a SHA-256 over files in their order: names below root, and contents; of `listed` ones sizes only.
 
@@ -60,7 +69,7 @@ def fingerprint(whole: Sequence[Path], listed: Sequence[Path] = (), root: Path |
         FileNotFoundError: one is missing.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(_digest, whole))
+        contents = list(pool.map(sha256, whole))
     contents += [str(path.stat().st_size) for path in listed]
     total = hashlib.sha256()
     for path, content in zip([*whole, *listed], contents, strict=True):
@@ -98,11 +107,6 @@ def _sessions(path: Path) -> list[dict[str, Any]]:
     with suppress(OSError, ValueError, TypeError, LookupError):
         return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
     return []
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

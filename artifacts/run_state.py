@@ -1,4 +1,8 @@
-"""artifacts/run_state.py: to be written."""
+"""state.pth: everything that a class in training needs to go on where it stopped, to the last bit.
+
+The file lies beside ckpt.pth, which keeps the release's keys. It is written after the weights, so that it alone says
+what holds.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,10 +16,11 @@ from torch import nn
 
 from artifacts import checkpoint
 from artifacts.checkpoint import LATEST, load_fitting, load_tensors, save_tensors
+from artifacts.layout import STATE_FILE as STATE
 
-STATE = "state.pth"
 SAVE_SECONDS = 60  # between two saves
 SAVE_SHARE = 0.02  # of the time that saving may take, at most
+OPTIONAL = {"center": (torch.Tensor,), "hypersphere": (bool,), "cached": (bool,)}  # types of fields that may be None
 
 
 @dataclass
@@ -26,12 +31,12 @@ class RunState:
         epoch: the epoch that comes next or is under way, counted from 0.
         position: training steps done in it; with all of them done, its evaluation comes next.
         iteration: training steps done over the whole run.
-        finished: the last epoch is done.
+        finished: tells that the last epoch is done.
         best: {"epoch", "image_auroc", "pixel_auroc"} of the best evaluation; empty before the first.
         seconds: time spent in training so far.
         center: of the epoch under way, [h·w, C]; None before its first step.
         hypersphere: the hypothesis; None in states of earlier versions.
-        cached: whether the training images' features are kept, which decides the center's last bits; None as above.
+        cached: tells that the training images' features are kept, which decides the center's last bits; None as above.
         weights: latest weights, by network.
         optimizers: optimiser states, by network.
         options: what the run was started with, as plain values.
@@ -88,9 +93,6 @@ class RunState:
         if wrong:
             raise ValueError(f"{path} is damaged ({', '.join(wrong)}): restore it, or train again with --fresh.")
         return cls(**content)
-
-
-OPTIONAL = {"center": (torch.Tensor,), "hypersphere": (bool,), "cached": (bool,)}  # types beside None
 
 
 class Saver:

@@ -1,4 +1,8 @@
-"""Training curves, read back from TensorBoard's files and thinned for drawing."""
+"""tb/ in a class folder: training curves, read back and thinned for drawing, and pictures, written.
+
+The curves of a class lie in TensorBoard's files alone: every iteration is there, a continued run takes the place of
+what it does again (purge_step), and results folders of all versions have them.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -11,6 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 POINTS = 200  # of a curve
 KEPT = {SCALARS: 0, IMAGES: 1, COMPRESSED_HISTOGRAMS: 1, TENSORS: 0}  # 0 is all; add_scalar may write tensors
+PICTURES = ".pictures"  # end of the name of TensorBoard's file of pictures
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a continued run does again
 
 
 def read_curves(folder: Path, exact: Sequence[str] = ()) -> dict[str, list[list[float]]]:
@@ -33,9 +40,6 @@ def read_curves(folder: Path, exact: Sequence[str] = ()) -> dict[str, list[list[
     return curves
 
 
-PICTURES = ".pictures"  # end of the name of TensorBoard's file of pictures
-
-
 def show_pictures(folder: Path, pictures: dict[str, np.ndarray], epoch: int) -> None:
     """Show pictures, uint8 RGB [H, W, 3], in TensorBoard under best/<name>; those of an earlier test go."""
     for old in folder.glob(f"events*{PICTURES}"):
@@ -43,6 +47,3 @@ def show_pictures(folder: Path, pictures: dict[str, np.ndarray], epoch: int) -> 
     with SummaryWriter(str(folder), filename_suffix=PICTURES) as writer:
         for name, picture in pictures.items():
             writer.add_image(f"best/{name}", picture, epoch, dataformats="HWC")
-
-
-logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a continued run does again

@@ -1,7 +1,7 @@
-"""What a test of a class leaves beside its figures: every image's score, and the curves the figures are areas of.
+"""evidence.json: what a test leaves beside its figures, every image's score and the curves the figures are areas of.
 
-Kept as evidence.json beside result.json; the report is made from it. Paths are
-kept as "<folder>/<file>", so that the file says nothing about the machine it was written on.
+It lies beside result.json, and the report is made from it. Paths are kept as "<folder>/<file>", so that the file says
+nothing about the machine it was written on.
 """
 
 import json
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 EVIDENCE_FILE = "evidence.json"
 DECIMALS = 5  # of a curve's points
+EVALUATIONS = {"i-auroc": "image_auroc", "p-auroc": "pixel_auroc"}  # tags of curves of epochs -> metrics
 Curve = list[list[float]]  # x and y
 
 
@@ -30,7 +31,7 @@ class Evidence:
         labels: 0 (normal) or 1 (defect), an image each.
         scores: an image each.
         curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
-        training: TensorBoard's curves by tag: iterations (of evaluations: epochs) and values.
+        training: TensorBoard's curves by tag: iterations (of EVALUATIONS: epochs) and values.
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
     """

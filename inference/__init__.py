@@ -1,1 +1,1 @@
-"""inference."""
+"""A trained model on new pictures: engines, tiles, overlays and files of scores."""

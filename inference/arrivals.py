@@ -13,14 +13,6 @@ from pathlib import Path
 PATIENCE = 10.0  # seconds
 
 
-@dataclass
-class _Seen:
-    """A picture's size and date, and since when they are so."""
-
-    state: tuple[int, int]
-    since: float
-
-
 class Watch:
     """What arrives in a folder.
 
@@ -58,6 +50,14 @@ class Watch:
         """Never hand a picture out again."""
         self.done.add(path)
         self.seen.pop(path, None)
+
+
+@dataclass
+class _Seen:
+    """A picture's size and date, and since when they are so."""
+
+    state: tuple[int, int]
+    since: float
 
 
 def _state(path: Path) -> tuple[int, int] | None:

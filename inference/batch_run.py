@@ -21,7 +21,6 @@ from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
-
 OVERLAYS, MAPS = "overlays", "maps"  # folders under --out
 UNREADABLE = "unreadable"
 POLL_SECONDS = 0.5  # between two looks into a watched folder

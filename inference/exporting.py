@@ -1,4 +1,8 @@
-"""inference/exporting.py: to be written."""
+"""A trained model to one file, ONNX or PyTorch's own format, that is kept only if its answers are the model's.
+
+The file takes uint8 pictures of the model's size and gives score and map (docs/deploy.md); the model's card goes with
+it. It is written under another name, run at several batch sizes, compared, and only then gets its name.
+"""
 
 import json
 import logging
@@ -19,7 +23,6 @@ from inference.traced_model import TRACED_BATCH, DeployedModel
 
 LOGGER = logging.getLogger(__name__)
 
-
 ONNX, PT2 = "onnx", "pt2"
 LEAST_OPSET = 18  # what PyTorch writes; older ones are refused, newer ones are converted to
 BATCH = "batch"  # the name of the open size
@@ -39,11 +42,34 @@ class Difference(NamedTuple):
         return f"scores {self.score:.1e}, maps {self.map:.1e}"
 
 
+def check(kind: str, out: Path, opset: int) -> None:
+    """Make sure, before any work, that a file can be written as asked.
+
+    Raises:
+        ValueError: it cannot: its name, the operator set, or a package that is missing.
+    """
+    if out.suffix != f".{kind}":
+        raise ValueError(f"--out {out} does not fit --format {kind}: name it {out.with_suffix('.' + kind).name}.")
+    if kind == PT2:
+        if opset != LEAST_OPSET:
+            raise ValueError(f"--opset {opset} is of ONNX: leave it away with --format {kind}.")
+        return
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - the file is run with it
+        import onnxscript  # noqa: F401 - PyTorch writes with it
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--format onnx needs {error.name}: install requirements/export.txt.") from error
+    newest = onnx.defs.onnx_opset_version()
+    if not LEAST_OPSET <= opset <= newest:
+        raise ValueError(f"--opset {opset} cannot be written: give {LEAST_OPSET} to {newest}.")
+
+
 def export(engine: TorchEngine, kind: str, out: Path, opset: int) -> bool:
     """Write a file, run it, and keep it if it gives the engine's answers; return whether it did.
 
     Raises:
-        ValueError: it cannot be written like this.
+        ValueError: it cannot be written with this operator set.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     write = _write_onnx if kind == ONNX else _write_pt2
@@ -97,30 +123,11 @@ class Pt2Engine:
         self.masked = len(list(self.module.graph.find_nodes(op="placeholder"))) > 1
 
     def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> Batch:
-        """Score pictures: see predictor.Engine."""
+        """Score pictures: see inference.predictor.Engine."""
         given = [torch.from_numpy(each) for each in (pixels, valid)]
         with torch.no_grad():
             scores, maps = self.module(*given[: 1 + self.masked])
         return scores.numpy(), maps.numpy()
-
-
-def _check(kind: str, out: Path, opset: int) -> None:
-    """Make sure, before any work, that a file can be written as asked."""
-    if out.suffix != f".{kind}":
-        raise ValueError(f"--out {out} does not fit --format {kind}: name it {out.with_suffix('.' + kind).name}.")
-    if kind == PT2:
-        if opset != LEAST_OPSET:
-            raise ValueError(f"--opset {opset} is of ONNX: leave it away with --format {kind}.")
-        return
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401 - the file is run with it
-        import onnxscript  # noqa: F401 - PyTorch writes with it
-    except ModuleNotFoundError as error:
-        raise ValueError(f"--format onnx needs {error.name}: install requirements/export.txt.") from error
-    newest = onnx.defs.onnx_opset_version()
-    if not LEAST_OPSET <= opset <= newest:
-        raise ValueError(f"--opset {opset} cannot be written: give {LEAST_OPSET} to {newest}.")
 
 
 def _write_onnx(program: ExportedProgram, described: dict[str, str], path: Path, opset: int) -> None:

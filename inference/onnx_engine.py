@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from artifacts.model_card import FILE as CARD
 from artifacts.model_card import Card
 
-CARD, EXPORT = "model.json", "export.json"  # keys of the file's metadata
+EXPORT = "export.json"  # the other key of the file's metadata, beside CARD
 IMAGE, VALID, SCORE, MAP = "image", "valid", "score", "map"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -34,10 +35,10 @@ class OnnxEngine:
         found = self.session.get_inputs()[0].shape[1:]
         wanted = [*self.card.network.input_shape[1:], 3]
         if self.inputs[0] != IMAGE or found != wanted:
-            raise ValueError(f"{file} takes pictures of {found}, but its model.json says {wanted}: export it again.")
+            raise ValueError(f"{file} takes pictures of {found}, but its {CARD} says {wanted}: export it again.")
 
     def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score pictures: see predictor.Engine."""
+        """Score pictures: see inference.predictor.Engine."""
         given = {IMAGE: pixels, VALID: valid}
         scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
         return scores, maps

@@ -1,6 +1,6 @@
 """One picture to a verdict: `Predictor(class_folder)(image)`, with PyTorch, or with onnxruntime for an exported file.
 
-    from predictor import Predictor
+    from predict import Predictor
 
     predictor = Predictor("results/models/backbone_0/mvtec_screw")
     score, anomaly_map, verdict = predictor("000.png")
@@ -22,7 +22,6 @@ from images.reading import open_rgb
 from inference.tiles import Blend, Box, Tiling
 
 LOGGER = logging.getLogger(__name__)
-
 
 OK, NG, UNKNOWN = "OK", "NG", "-"
 ONNX = ".onnx"

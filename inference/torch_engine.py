@@ -1,7 +1,6 @@
 """A class folder to scores: the networks built from its model.json as training built them, run by PyTorch."""
 
 import dataclasses
-import hashlib
 import logging
 from pathlib import Path
 from threading import Lock
@@ -11,15 +10,13 @@ import torch
 
 import backbones
 import utils
-from artifacts import checkpoint, model_card
+from artifacts import checkpoint, layout, model_card, run_info
 from artifacts.model_card import Card
 from glass import GLASS, build
 from images import drawing, geometry
 
 LOGGER = logging.getLogger(__name__)
 
-
-KEPT_WEIGHTS = "../backbone.safetensors"  # beside the class folders, where they are not ImageNet's
 PAPER_SIDE = 288
 PAPER_NETWORK = model_card.Network([3, PAPER_SIDE, PAPER_SIDE], 1536, 1536, 3, 1, 2, 1024, "fp32")
 PAPER_GEOMETRY = geometry.Geometry(PAPER_SIDE, (PAPER_SIDE, PAPER_SIDE))
@@ -34,11 +31,11 @@ class TorchEngine:
     """
 
     def __init__(self, folder: Path, file: Path | None, backbone_weights: Path | None, device: str) -> None:
-        self.glass, self.card = open_model(folder, file, backbone_weights, pick_device(device))
+        self.glass, self.card = open_model(folder, file, backbone_weights, utils.pick_device(device))
         self.lock = Lock()  # the backbone's hooks keep a batch's features
 
     def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score pictures: see predictor.Engine."""
+        """Score pictures: see inference.predictor.Engine."""
         batch = {"image": torch.from_numpy(np.stack([drawing.normalise(each) for each in pixels]))}
         if not valid.all():
             batch["valid"] = torch.from_numpy(valid)
@@ -79,22 +76,6 @@ def open_model(
     return glass, described
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name.
-
-    Raises:
-        ValueError: it is unknown, or not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise ValueError(f"--device {name} is unknown: give auto, cpu, cuda or cuda:<number>.")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name} is not there: PyTorch finds {torch.cuda.device_count()} CUDA devices.")
-    return torch.device(name)
-
-
 def _checkpoint(folder: Path, file: Path | None) -> Path:
     """Return the checkpoint to load."""
     if not folder.is_dir():
@@ -131,18 +112,16 @@ def _card(folder: Path, file: Path) -> Card:
 
 def _paper_card(folder: Path, file: Path) -> Card:
     """Describe a checkpoint of the authors, about which only what the paper says is known."""
-    kept = folder / KEPT_WEIGHTS
+    kept = folder / layout.KEPT_BACKBONE
     name, layers = backbones.DEFAULT, backbones.natural_layers(backbones.DEFAULT)
-    weights = ("file", "", KEPT_WEIGHTS) if kept.is_file() else (backbones.IMAGENET, "", None)
+    weights = ("file", "", layout.KEPT_BACKBONE) if kept.is_file() else (backbones.IMAGENET, "", None)
     return Card(
         name=folder.resolve().name,
         checkpoint=model_card.Checkpoint(file.name, _digest(file), None, "best"),
         backbone=model_card.Backbone(name, layers, *weights, trained=False),
         network=PAPER_NETWORK,
         geometry=PAPER_GEOMETRY.to_dict(),
-        normalisation=model_card.Normalisation(
-            *(_listed(each) for each in (drawing.IMAGENET_MEAN, drawing.IMAGENET_STD))
-        ),
+        normalisation=model_card.Normalisation.of(drawing.IMAGENET_MEAN, drawing.IMAGENET_STD),
         hypothesis=None,
         threshold=None,
         f1_max=None,
@@ -155,10 +134,6 @@ def _paper_card(folder: Path, file: Path) -> Card:
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return run_info.sha256(file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file} does not exist: check --checkpoint.") from error
-
-
-def _listed(values: np.ndarray) -> list[float]:
-    return [round(float(value), 6) for value in values.ravel()]

@@ -1,11 +1,9 @@
 """A tested class, written down: from a run's networks, images and scores to its model.json (see card.py)."""
 
 import dataclasses
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -97,7 +95,7 @@ def new_card(
             input_shape=list(sets.test.imagesize), **{key: getattr(net, key) for key in NETWORK}
         ),
         geometry=sets.test.geometry.to_dict(),
-        normalisation=model_card.Normalisation(_listed(drawing.IMAGENET_MEAN), _listed(drawing.IMAGENET_STD)),
+        normalisation=model_card.Normalisation.of(drawing.IMAGENET_MEAN, drawing.IMAGENET_STD),
         hypothesis=hypothesis,
         threshold=_threshold(calibration, rate),
         f1_max=_f1_max(normal, defect),
@@ -132,7 +130,7 @@ def _threshold(calibration: Calibration | None, rate: float) -> Threshold | None
 
 
 def _checkpoint(path: Path, epoch: int, select: str) -> model_card.Checkpoint:
-    return model_card.Checkpoint(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), epoch, select)
+    return model_card.Checkpoint(path.name, run_info.sha256(path), epoch, select)
 
 
 def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
@@ -146,7 +144,3 @@ def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Imag
     return model_card.Images(
         len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test)
     )
-
-
-def _listed(values: Any) -> list[float]:
-    return [round(float(value), 6) for value in values.ravel()]  # float32 0.485 is 0.48500001430511475

@@ -14,7 +14,7 @@ import numpy as np
 
 from artifacts import class_results, tensorboard, test_scores
 from artifacts.model_card import Threshold
-from artifacts.test_scores import Evidence
+from artifacts.test_scores import EVALUATIONS, Evidence
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images.contact_sheet import PINK, outlined
@@ -31,7 +31,6 @@ HEIGHT = 224  # of a picture
 JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
 APART = 3  # pixels between a defect and its outline
-EVALUATIONS = ("i-auroc", "p-auroc")
 
 
 class Worst:

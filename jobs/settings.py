@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import backbones
-from artifacts import class_results, options
+from artifacts import class_results, layout, options
 from artifacts.class_status import Planned
 from artifacts.options import TRAINING, DataOptions, NetOptions, RunOptions
 from training.selection import Selection
@@ -85,7 +85,7 @@ class Settings:
 
     def models(self, choice: Choice) -> Path:
         """Return the folder of the class folders of a backbone."""
-        return class_results.models_folder(self.models_path, choice.index)
+        return layout.models_folder(self.models_path, choice.index)
 
     def class_folder(self, task: Task) -> Path:
         """Return the folder of a class's weights."""

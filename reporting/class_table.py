@@ -1,4 +1,8 @@
-"""reporting/class_table.py: to be written."""
+"""How far the classes of a results folder are, a row each.
+
+A class is waiting (the latest command line names it, and nobody has begun it), running, stopped (begun, and nobody
+works on it now: the same command goes on), done or failed.
+"""
 
 import math
 from collections import Counter
@@ -7,13 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from artifacts import class_results, class_status
+from artifacts import class_results, class_status, layout
 from artifacts.class_status import Planned, Standing
+from artifacts.layout import STATE_FILE
 from reporting import tables
 from system import claims
 
 DONE, RUNNING, STOPPED, WAITING, FAILED = "done", "running", "stopped", "waiting", "failed"
-STATE_FILE = "state.pth"  # of a class that was begun
 HEADINGS = ("state", "epoch", "left", "")
 WIDTH = 120  # characters of a line
 UNPLANNED = 10**6  # order of classes that the latest command line does not name
@@ -38,7 +42,11 @@ class Row:
 
 
 def read(results: Path) -> list[Row]:
-    """Find the classes of a results folder, in the order of the latest command line; others come behind."""
+    """Find the classes of a results folder, in the order of the latest command line; others come behind.
+
+    Raises:
+        ValueError: a result file is damaged.
+    """
     planned = {(each.backbone_index, each.name): each for each in class_status.read_plan(results)}
     for place, each in _found(results).items():
         planned.setdefault(place, each)
@@ -71,11 +79,11 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _found(results: Path) -> dict[tuple[int, str], Planned]:
     """Return the classes that have left something in a results folder."""
     found = {}
-    for folder in (results / "models").glob("backbone_*/*"):
-        index = folder.parent.name.removeprefix("backbone_")
-        names = (class_results.RESULT_FILE, class_status.FAILURE, class_status.PROGRESS, STATE_FILE)
-        if index.isdecimal() and any((folder / name).is_file() for name in names):
-            found[int(index), folder.name] = Planned(folder.name, "", int(index), UNPLANNED)
+    names = (class_results.RESULT_FILE, class_status.FAILURE, class_status.PROGRESS, STATE_FILE)
+    for folder in layout.class_folders(results):
+        index = layout.backbone_index(folder)
+        if index is not None and any((folder / name).is_file() for name in names):
+            found[index, folder.name] = Planned(folder.name, "", index, UNPLANNED)
     return found
 
 

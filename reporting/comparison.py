@@ -50,7 +50,7 @@ class Comparison:
         band: how far below a published figure, in points, still counts as reached.
         settings: what differs from the paper's; None where settings are not recorded.
         data: what the number of images says about the data; "" where it is not recorded.
-        same_data: whether it is the paper's data, by the number of images; None where it is not known.
+        same_data: True where there are as many images as in the paper, False where not; None where it is not known.
         fingerprint: of the images trained and tested on by the run that trained; "" where it is not recorded.
     """
 

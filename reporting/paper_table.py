@@ -1,4 +1,4 @@
-"""reporting/paper_table.py: to be written."""
+"""The comparison with the paper as a table for the screen, as JSON, and as CSV; percent everywhere."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from artifacts import class_results, test_scores
+from artifacts import class_results, layout, test_scores
 from datasets.published import METHODS, METRICS
 from reporting import comparison
 from reporting.comparison import ABSENT, BELOW, Comparison
@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[list[class_results.Result], dict[tuple[int, str], 
         FileNotFoundError: there are none.
         ValueError: they are damaged.
     """
-    folder, file = (path, path / "results.csv") if path.is_dir() else (path.parent, path)
+    folder, file = (path, path / layout.RESULTS_FILE) if path.is_dir() else (path.parent, path)
     found = class_results.collect(folder)
     if path.is_dir() and found:
         return found, _counts(folder, found)
@@ -40,17 +40,6 @@ def read(path: Path) -> tuple[list[class_results.Result], dict[tuple[int, str], 
     return class_results.from_csv(text, file), {}
 
 
-def _counts(folder: Path, results: Sequence[class_results.Result]) -> dict[tuple[int, str], dict[str, int | None]]:
-    counts = {}
-    for result in results:
-        each = test_scores.read(
-            class_results.result_path(folder, result.backbone_index, result.name).parent, result.best
-        )
-        if each is not None:
-            counts[result.backbone_index, result.name] = each.counts()
-    return counts
-
-
 def missed(rows: Sequence[Comparison]) -> list[Comparison]:
     """Return the rows below the paper, and those that it has but we have no figure for."""
     return [row for row in rows if row.verdict == BELOW or (row.published and row.verdict == ABSENT)]
@@ -60,6 +49,50 @@ def to_text(rows: Sequence[Comparison]) -> str:
     """Return the table for the screen, and in words what was done differently."""
     parts = [_table(rows, metric) for metric in METRICS if any(not math.isnan(row.target(metric)) for row in rows)]
     return "\n\n".join([*parts, _words(rows)])
+
+
+def to_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return the rows as plain values; None for what is absent."""
+    records = []
+    for row in rows:
+        record: dict[str, Any] = {"name": row.name, "backbone": row.backbone, "method": row.method}
+        for metric in METRICS:
+            theirs = (row.published.get(method, {}).get(metric, math.nan) for method in METHODS)
+            differences = (row.difference(metric), row.difference(metric, last=True))
+            values = (row.best[metric], row.last[metric], *theirs, *differences, row.judged(metric))
+            record |= {f"{metric}_{column}": _plain(each) for column, each in zip(COLUMNS, values, strict=True)}
+        settings = None if row.settings is None else [setting._asdict() for setting in row.settings]
+        record |= {"verdict": row.verdict, "band": row.band, "settings": settings}
+        records.append(
+            record | {"data": row.data or None, "same_data": row.same_data, "fingerprint": row.fingerprint or None}
+        )
+    return records
+
+
+def to_json(rows: Sequence[Comparison]) -> str:
+    """Return the rows as a JSON list."""
+    return json.dumps(to_records(rows), indent=2, allow_nan=False)
+
+
+def to_csv(rows: Sequence[Comparison]) -> str:
+    """Return the rows as CSV; empty for what is absent, differing settings in one cell."""
+    records, text = to_records(rows), io.StringIO()
+    writer = csv.DictWriter(text, records[0], lineterminator="\n")
+    writer.writeheader()
+    for record, row in zip(records, rows, strict=True):
+        writer.writerow(record | {"settings": _settings(row)})
+    return text.getvalue()
+
+
+def _counts(folder: Path, results: Sequence[class_results.Result]) -> dict[tuple[int, str], dict[str, int | None]]:
+    counts = {}
+    for result in results:
+        each = test_scores.read(
+            class_results.result_path(folder, result.backbone_index, result.name).parent, result.best
+        )
+        if each is not None:
+            counts[result.backbone_index, result.name] = each.counts()
+    return counts
 
 
 def _table(rows: Sequence[Comparison], metric: str) -> str:
@@ -105,39 +138,6 @@ def _settings(row: Comparison) -> str:
     if row.settings is None:
         return "not recorded"
     return "; ".join(map(str, row.settings)) or "the paper's"
-
-
-def to_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Return the rows as plain values; None for what is absent."""
-    records = []
-    for row in rows:
-        record: dict[str, Any] = {"name": row.name, "backbone": row.backbone, "method": row.method}
-        for metric in METRICS:
-            theirs = (row.published.get(method, {}).get(metric, math.nan) for method in METHODS)
-            differences = (row.difference(metric), row.difference(metric, last=True))
-            values = (row.best[metric], row.last[metric], *theirs, *differences, row.judged(metric))
-            record |= {f"{metric}_{column}": _plain(each) for column, each in zip(COLUMNS, values, strict=True)}
-        settings = None if row.settings is None else [setting._asdict() for setting in row.settings]
-        record |= {"verdict": row.verdict, "band": row.band, "settings": settings}
-        records.append(
-            record | {"data": row.data or None, "same_data": row.same_data, "fingerprint": row.fingerprint or None}
-        )
-    return records
-
-
-def to_json(rows: Sequence[Comparison]) -> str:
-    """Return the rows as a JSON list."""
-    return json.dumps(to_records(rows), indent=2, allow_nan=False)
-
-
-def to_csv(rows: Sequence[Comparison]) -> str:
-    """Return the rows as CSV; empty for what is absent, differing settings in one cell."""
-    records, text = to_records(rows), io.StringIO()
-    writer = csv.DictWriter(text, records[0], lineterminator="\n")
-    writer.writeheader()
-    for record, row in zip(records, rows, strict=True):
-        writer.writerow(record | {"settings": _settings(row)})
-    return text.getvalue()
 
 
 def _number(value: float, form: str = ".1f") -> str:

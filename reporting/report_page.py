@@ -1,4 +1,8 @@
-"""reporting/report_page.py: to be written."""
+"""One page that shows a results folder.
+
+The page holds everything in itself: it opens from a disk, without a network. It is made from the class folders
+(result.json, evidence.json, review/, model.json, run.json), and equal ones give equal bytes.
+"""
 
 import base64
 import json
@@ -14,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from artifacts import class_results, test_scores
+from artifacts import class_results, layout, model_card, run_info, test_scores
 from artifacts.test_scores import Evidence
 from datasets import published
-from metrics import compute_imagewise_retrieval_metrics
+from metrics import FPR_LIMIT, compute_imagewise_retrieval_metrics
 from reporting import comparison as paper
 from reporting import plots as svg
 from reporting import review, tables
@@ -26,9 +30,7 @@ from system.files import atomic_write
 
 PAGE = Path("report") / "index.html"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-CARD, RUN = "model.json", "run.json"  # of a class folder: what its weights are, and how they were made
 PICTURE_BYTES = 2_500_000  # of all pictures of a page; with many classes, each shows fewer
-FPR_LIMIT = 0.3  # of the curve of the overlap of regions
 
 
 @dataclass
@@ -105,15 +107,16 @@ def collect(results_path: Path) -> tuple[list[class_results.Result], Path | None
 
 def is_busy(results_path: Path) -> bool:
     """Say whether some process works on a class of a results folder."""
-    folders = (results_path / "models").glob("backbone_*/*")
-    return any(claims.holder(folder) is not None for folder in folders if folder.is_dir())
+    return any(claims.holder(folder) is not None for folder in layout.class_folders(results_path))
 
 
 def build(results_path: Path) -> str:
     """Return the page of a results folder; raises as `write` does."""
     results = class_results.collect(results_path)
     if not results:
-        raise FileNotFoundError(f"{results_path} holds no models/backbone_*/<class>/result.json: test a class first.")
+        raise FileNotFoundError(
+            f"{results_path} holds no models/backbone_*/<class>/{class_results.RESULT_FILE}: test a class first."
+        )
     folders = [class_results.result_path(results_path, each.backbone_index, each.name).parent for each in results]
     found = [test_scores.read(folder, result.best) for folder, result in zip(folders, results, strict=True)]
     keys = [(result.backbone_index, result.name) for result in results]
@@ -151,10 +154,10 @@ def _class_page(
     """Gather what is known of a class; the pictures come later."""
     anchor = f"{result.name}-{result.backbone_index}" if several else result.name
     page = ClassPage(result, anchor, comparison, found)
-    card, run = _read_json(folder / CARD), _read_json(folder / RUN)
+    card, run = _read_json(folder / model_card.FILE), _read_json(folder / run_info.RUN_FILE)
     told = {"options", *result.settings}
     run = {key: value for key, value in run.items() if key not in told}
-    page.provenance = _flat({"training": run, "model.json": card.get("provenance")})
+    page.provenance = _flat({"training": run, model_card.FILE: card.get("provenance")})
     if found is None:
         return page
     page.plots = [(title, Markup(drawn)) for title, drawn in _plots(page)]
@@ -167,12 +170,8 @@ def _plots(page: ClassPage) -> list[tuple[str, str]]:
     found, name = page.evidence, page.result.name
     drawn = []
     if found.scores:
-        drawn.append(
-            (
-                "Image scores",
-                svg.histogram(_by_label(found), page.threshold, f"{name}: histogram of image scores"),
-            )
-        )
+        label = f"{name}: histogram of image scores"
+        drawn.append(("Image scores", svg.histogram(_by_label(found), page.threshold, label)))
     roc = {part: found.curves[f"{part}_roc"] for part in ("image", "pixel") if f"{part}_roc" in found.curves}
     if roc:
         drawn.append(("ROC", svg.rates(roc, f"{name}: ROC curves of images and pixels")))
@@ -184,6 +183,7 @@ def _plots(page: ClassPage) -> list[tuple[str, str]]:
 
 
 def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
+    """Draw the training curves that there are: titles and SVG."""
     parts = (
         ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
         ("Loss", {"loss": "loss"}, "iteration", "loss", None),

@@ -1,4 +1,7 @@
-"""reporting/tables.py: to be written."""
+"""Results as tables for the screen.
+
+Run as `python -m reporting.tables RESULTS_CSV ...`, it prints the table of each file and the mean over the files.
+"""
 
 import math
 import sys
@@ -9,7 +12,7 @@ from pathlib import Path
 from artifacts.class_results import METRICS, Result, from_csv, mean
 from artifacts.class_status import Failure
 
-CHOSEN = {  # rule of selection.py -> what the heading says of the best epoch
+CHOSEN = {  # rule of training/selection.py -> what the heading says of the best epoch
     "best": "best epoch on test",
     "last": "best = last epoch",
     "val": "best epoch on held-out test part",
@@ -33,6 +36,23 @@ def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
         groups[row.backbone_index].append(row)
     errors = {place: failure.error for place, failure in failed.items()}
     return "\n\n".join(_table(rows, errors) for rows in groups.values())
+
+
+def print_tables(paths: Sequence[Path]) -> None:
+    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: it is no results.csv.
+    """
+    rows = []
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: give the results.csv of finished runs.")
+        results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
+        print(f"{name}\n{to_text(results)}\n")
+        rows.append(mean(results, name))
+    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
 
 
 def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:
@@ -61,26 +81,9 @@ def _half(metrics: dict[str, float], epoch: float) -> str:
     return " ".join(f"{cell:>5}" for cell in cells)
 
 
-def print_tables(paths: Sequence[Path]) -> None:
-    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: it is no results.csv.
-    """
-    rows = []
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: give the results.csv of finished runs.")
-        results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
-        print(f"{name}\n{to_text(results)}\n")
-        rows.append(mean(results, name))
-    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
-
-
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("Usage: python tables.py RESULTS_CSV ...")
+        sys.exit("Usage: python -m reporting.tables RESULTS_CSV ...")
     try:
         print_tables([Path(argument) for argument in sys.argv[1:]])
     except (ValueError, FileNotFoundError) as error:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import report
-from artifacts import class_results, test_scores
+from artifacts import class_results, model_card, run_info, test_scores
 from artifacts.test_scores import Evidence
 from reporting import report_page, review
 from tests.long.browser import Keyboard, browse, complaints, in_browser
@@ -95,9 +95,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     nut = add_class(folder, "mvtec_nut")
     add_class(folder)
-    (nut / report_page.CARD).write_text(json.dumps({"provenance": {"command": f"main.py {EVIL}", "git": None}}))
+    (nut / model_card.FILE).write_text(json.dumps({"provenance": {"command": f"main.py {EVIL}", "git": None}}))
     sessions = [{"began": "today", "versions": {"torch": "2.9"}}, {"began": "later"}]
-    (nut / report_page.RUN).write_text(json.dumps({"lr": 0.1, "options": {"b": 1}, "sessions": sessions}))
+    (nut / run_info.RUN_FILE).write_text(json.dumps({"lr": 0.1, "options": {"b": 1}, "sessions": sessions}))
     content = json.loads((nut / test_scores.EVIDENCE_FILE).read_text())
     content["threshold"] = {"score": 0.4, "basis": "test normals", "count": 10}
     (nut / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))

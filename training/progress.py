@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from artifacts import class_status
 from artifacts.class_status import Standing
+from artifacts.test_scores import EVALUATIONS
 from system.progress_bar import hidden
 
 LOGGER = logging.getLogger(__name__)
-
 
 CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
@@ -90,7 +90,7 @@ class Progress:
 
     def evaluation(self, epoch: int, record: dict[str, float], best: dict[str, float]) -> None:
         """Take the AUROCs of an evaluated epoch and the best so far, fractions; empty while nothing is best."""
-        for tag, key in (("i-auroc", "image_auroc"), ("p-auroc", "pixel_auroc")):
+        for tag, key in EVALUATIONS.items():
             if np.isfinite(record[key]):
                 self.writer.add_scalar(tag, record[key], epoch)
         self.writer.flush()  # before a state is saved that stands behind it

@@ -1,31 +1,20 @@
-"""Result files, results.csv and the printed tables."""
+"""Result files and results.csv: they come back as they were written, and damaged ones are named."""
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from artifacts import class_results
 from artifacts.class_results import Result
-from artifacts.class_status import Failure, Planned
-from reporting import tables
+from tests.helpers.results import SCORES, result
 
-ROOT = Path(__file__).resolve().parents[2]
-SCORES = dict(zip(class_results.METRICS, (0.5, 0.25, 0.75, 0.125, 1.0, 0.0), strict=True))
 RELEASED = """Row Names,image_auroc,image_ap,pixel_auroc,pixel_ap,pixel_pro,best_epoch
 mvtec_tile,0.99,0.98,0.97,0.96,0.95,12
 mvtec_wood,0.5,0.5,0.5,0.5,0.5,20
 Mean,0.745,0.74,0.735,0.73,0.725,16.0
 """
-
-
-def result(name: str = "mvtec_tile", **changes: object) -> Result:
-    """Make a complete result, but for what is changed."""
-    content = {"backbone": "wideresnet50", "best": SCORES, "best_epoch": 12, "last": SCORES, "last_epoch": 639}
-    return Result(name, **(content | changes))
 
 
 def write(folder: Path, each: Result) -> Path:
@@ -112,61 +101,6 @@ def test_foreign_csv_is_refused(text: str) -> None:
         class_results.from_csv(text, Path("some.csv"))
 
 
-def test_printed_table_is_in_percent_with_dashes() -> None:
-    lines = tables.to_text([result(last=SCORES | {"pixel_pro": None})]).splitlines()
-    name, best, last = lines[3].split("|")
-    assert name.strip() == "mvtec_tile"
-    assert best.split() == ["50.0", "25.0", "75.0", "12.5", "100.0", "0.0", "12"]
-    assert last.split() == ["50.0", "25.0", "75.0", "12.5", "-", "0.0", "639"]
-
-
-def test_printed_table_fits_120_columns() -> None:
-    lines = tables.to_text([result("a_class_with_a_name_" * 5, backbone="b" * 50)]).splitlines()
-    assert max(map(len, lines)) <= 120
-    assert len({line.index("|") for line in lines if "|" in line}) == 1
-
-
-@pytest.mark.parametrize("rules", [["best"], ["last"], ["val"], ["synthetic"], ["best", "val"]])
-def test_table_and_csv_name_what_chose_the_best_epoch(rules: list[str]) -> None:
-    rows = [result(select=rule) for rule in rules]
-    top = tables.to_text(rows).splitlines()[0]
-    assert (tables.CHOSEN[rules[0]] if len(rules) == 1 else "various rules") in top
-    lines = tables.to_text(rows).splitlines()
-    assert len({tuple(i for i, letter in enumerate(line) if letter == "|") for line in lines if "|" in line}) == 1
-    assert [each.select for each in class_results.from_csv(class_results.to_csv(rows), Path("x"))] == rules
-
-
-def test_each_backbone_has_its_own_mean() -> None:
-    rows = [result(), result(backbone="resnet18", backbone_index=1, best={"image_auroc": 0.9})]
-    means = [line.split()[2] for line in tables.to_text(rows).splitlines() if line.startswith("Mean")]
-    assert means == ["50.0", "90.0"]
-
-
-def test_nothing_to_print() -> None:
-    assert tables.to_text([]) == ""
-
-
-def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reporting.tables", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-
-
-def test_program_prints_each_table_and_their_mean(tmp_path: Path) -> None:
-    for name, value in (("one", 0.2), ("two", 0.6)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "results.csv").write_text(class_results.to_csv([result(best={"image_auroc": value})]))
-    done = run_program(*(str(tmp_path / name / "results.csv") for name in ("one", "two")))
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("one ", "two ", "Mean "))]
-    assert [row[2] for row in rows if row[1] == "|"] == ["20.0", "60.0", "20.0", "60.0", "40.0"]
-
-
-def test_program_names_a_missing_file() -> None:
-    done = run_program("no/results.csv")
-    assert done.returncode == 2
-    assert done.stderr.startswith("no/results.csv does not exist") and len(done.stderr.splitlines()) == 1
-
-
 @pytest.mark.parametrize("wrong", [{"name": None}, {"order": "1"}, {"best": []}, {"best": {"image_auroc": []}}])
 def test_a_result_file_of_wrong_types_is_damaged(wrong):
     with pytest.raises(ValueError, match="result.json is damaged"):
@@ -178,22 +112,6 @@ def test_a_csv_that_is_damaged_is_named(end):
     text = class_results.to_csv([Result("mvtec_nut", best={"image_auroc": 1.0})]) + end
     with pytest.raises(ValueError, match="results.csv is damaged"):
         class_results.from_csv(text, Path("results.csv"))
-
-
-def test_a_class_that_failed_has_its_line_in_place_and_no_share_in_the_mean() -> None:
-    rows = [result("mvtec_tile", order=0), result("mvtec_wood", order=1, best={}), result("mvtec_zipper", order=3)]
-    failures = [Failure(Planned(name, "wideresnet50", 0, order), "x" * 200) for name, order in
-                (("mvtec_wood", 1), ("mvtec_pill", 2))]  # fmt: skip
-    lines = tables.to_text(rows, failures).splitlines()
-    names = [line.split()[0] for line in lines[3:7]]
-    assert names == ["mvtec_tile", "mvtec_wood", "mvtec_pill", "mvtec_zipper"]
-    assert lines[4].startswith("mvtec_wood   | failed: xxx") and len(lines[4]) == 120
-    assert lines[-1].split()[2:4] == ["50.0", "25.0"]
-
-
-def test_only_failures_make_a_table_too() -> None:
-    text = tables.to_text([], [Failure(Planned("mvtec_tile", "resnet18"), "out of memory")])
-    assert "mvtec_tile | failed: out of memory" in text
 
 
 def test_who_writes_results_csv_last_has_written_all(tmp_path, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""tests/artifacts/test_class_status.py: to be written."""
+"""Plan, standing and failure come back as they were written; what cannot be read counts as absent."""
 
 import os
 

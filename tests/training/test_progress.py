@@ -1,4 +1,4 @@
-"""tests/training/test_progress.py: to be written."""
+"""A class in training, shown: lines without a terminal, the record for status.py, TensorBoard's evaluations."""
 
 import pytest
 import torch

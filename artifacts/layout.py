@@ -1,0 +1,51 @@
+"""Where things lie in a results folder; nothing here needs PyTorch.
+
+    results.csv                                    every class, and the mean (class_results)
+    models/plan.json                               the classes of the latest command line (class_status)
+    models/backbone_<i>/backbone.safetensors       weights that cannot be fetched again: random ones, or a user's file
+    models/backbone_<i>/<name>/                    a class folder; <name> is "<dataset>_<class>"
+        ckpt.pth, ckpt_best_<epoch>.pth            the latest and the best weights (checkpoint)
+        state.pth                                  what a continued run needs beside them (run_state)
+        tb/                                        TensorBoard's curves and pictures (tensorboard)
+        model.json, run.json                       what the weights are, and how they were made (model_card, run_info)
+        result.json, evidence.json                 figures of the test, their grounds (class_results, test_scores)
+        review/                                    pictures for the report
+        progress.json, failure.json                of a class that is not done (class_status)
+    models/backbone_<i>/old/<name>-<n>/            class folders of earlier runs (--fresh)
+    training/<name>/, eval/<name>/                 pictures by the last and by the best weights
+    judge/                                         judged hypotheses (hypothesis_table)
+    report/index.html                              all of it on one page
+
+The file in brackets reads and writes it, and has its name as a constant. What several files need stands here.
+"""
+
+from pathlib import Path
+
+RESULTS_FILE = "results.csv"
+BACKBONE_FILE = "backbone.safetensors"
+KEPT_BACKBONE = f"../{BACKBONE_FILE}"  # as a card names it, from its class folder
+STATE_FILE = "state.pth"
+MODELS, TRAINING, EVAL, JUDGE = "models", "training", "eval", "judge"
+TENSORBOARD = "tb"
+_BACKBONE = "backbone_"
+
+
+def models_folder(results_path: Path, backbone_index: int) -> Path:
+    """Return the folder of the classes of one backbone, by its position in -b."""
+    return results_path / MODELS / f"{_BACKBONE}{backbone_index}"
+
+
+def class_folder(results_path: Path, backbone_index: int, name: str) -> Path:
+    """Return the folder of a class, "<dataset>_<class>"."""
+    return models_folder(results_path, backbone_index) / name
+
+
+def class_folders(results_path: Path) -> list[Path]:
+    """Return the class folders that are there, sorted; `old` is among them, which holds no file itself."""
+    return sorted(path for path in (results_path / MODELS).glob(f"{_BACKBONE}*/*") if path.is_dir())
+
+
+def backbone_index(class_folder: Path) -> int | None:
+    """Return the position of a class folder's backbone in -b; None where its parent's name tells none."""
+    index = class_folder.parent.name.removeprefix(_BACKBONE)
+    return int(index) if index.isdecimal() else None

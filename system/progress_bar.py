@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 LOGGER = logging.getLogger(__name__)
 
-
 LINE_SECONDS = 30
 
 

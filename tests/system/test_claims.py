@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from system import claims
 from system.claims import Claimed, claim
 
 ROOT = Path(claims.__file__).parents[1]
+moving_starts = pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the clock does not move starts of processes")
 
 
 @pytest.fixture
@@ -40,6 +42,17 @@ def ended_process() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def moved_clock(proc: Path, seconds: int) -> Path:
+    """Make what /proc shows of this process once the clock is set ahead by so many seconds."""
+    proc.mkdir()
+    text = Path("/proc/stat").read_text()
+    moved = re.sub(r"(?m)^btime (\d+)$", lambda found: f"btime {int(found[1]) + seconds}", text)
+    assert moved != text
+    (proc / "stat").write_text(moved)
+    (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    return proc
 
 
 def test_a_claim_keeps_others_out_until_it_is_given_back(folder):
@@ -91,7 +104,7 @@ def test_a_process_of_this_machine_that_is_suspended_keeps_its_claim(folder):
     assert claims.holder(folder) is None
 
 
-@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere a process's start stays when the clock is set")
+@moving_starts
 @pytest.mark.parametrize("seconds", [-86400, -5, 5, 86400])
 def test_a_clock_that_is_set_frees_no_claim(folder, tmp_path, monkeypatch, seconds):
     with claim(folder):
@@ -103,22 +116,11 @@ def test_a_clock_that_is_set_frees_no_claim(folder, tmp_path, monkeypatch, secon
     assert claims.holder(folder) is None
 
 
-@pytest.mark.skipif(not psutil.LINUX, reason="as above")
+@moving_starts
 def test_a_clock_that_is_set_lets_no_other_process_pass_for_the_owner(folder, tmp_path, monkeypatch):
     write_claim(folder, started=psutil.Process().create_time() - 60)
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(moved_clock(tmp_path / "proc", -60)))
     assert claims.holder(folder) is None
-
-
-def moved_clock(proc: Path, seconds: int) -> Path:
-    """Make what /proc shows of this process once the clock is set ahead by so many seconds."""
-    proc.mkdir()
-    boot = int(psutil.boot_time())
-    text = Path("/proc/stat").read_text()
-    assert f"btime {boot}\n" in text
-    (proc / "stat").write_text(text.replace(f"btime {boot}\n", f"btime {boot + seconds}\n"))
-    (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
-    return proc
 
 
 @pytest.mark.parametrize("started", [psutil.Process().create_time(), 0.0])

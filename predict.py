@@ -11,12 +11,10 @@ import glob
 import logging
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import click
 from filelock import FileLock, Timeout
@@ -27,6 +25,7 @@ from inference.batch_run import UNREADABLE, Output, Run, without_own
 from inference.predictor import NG, Predictor
 from inference.score_file import ScoreFile
 from inference.tiles import Tiling
+from system.signals import stop_event
 
 LOGGER = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ def _work(output: Output, paths: list[Path], folder: Path | None, recursive: boo
                 with score_file.new_score_file(path) as scores:
                     run.score(paths, scores)
             else:
-                run.watch(folder, recursive, ScoreFile(path), _stop_event())
+                run.watch(folder, recursive, ScoreFile(path), stop_event())
     except Timeout as error:
         raise ValueError(f"{output.folder} is being written by another predict.py: give another --out.") from error
     speed = "" if folder else f"; {run.speed:.3g} images/s"
@@ -142,14 +141,6 @@ def _tiling(tile: str | None, overlap: int | None) -> Tiling | None:
         raise ValueError(f"--tile {tile} is no size: give height x width in pixels, as 512x512.")
     size = int(match[1]), int(match[2])
     return Tiling(size, min(size) // 4 if overlap is None else overlap)
-
-
-def _stop_event() -> Event:
-    """Return what Ctrl-C and a terminate signal set, so that the picture at hand is finished."""
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from system.processes import Place
 
 LOGGER = logging.getLogger(__name__)
 
-
 WAIT_SECONDS = 5.0  # between two looks at what others hold
 
 

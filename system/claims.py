@@ -7,6 +7,9 @@ Claims of <parent>/<name> are <parent>/.claims/<name>-1, -2, ...; the highest nu
 comes twice, as it stays when it is given back. Whoever finds it free makes the next; of several who do so at once, one
 succeeds. On one machine the owner's process decides whether a claim is abandoned; on another one, its age: the owner
 touches it every HEARTBEAT seconds, and after STALE seconds without that it is free.
+
+filelock.SoftFileLease would be less code, but lets others take over from a process of this machine that is suspended
+for as long as the lease, and never frees a dead one's lease on a file system that cannot exchange two names, as NFS.
 """
 
 import json
@@ -19,18 +22,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
-LOGGER = logging.getLogger(__name__)
+from system.files import write_new
 
+LOGGER = logging.getLogger(__name__)
 
 HEARTBEAT = 30.0  # seconds
 STALE = 600.0  # seconds
 GIVEN_BACK = 473_385_600  # 1985, as the time of the last touch; every file system can hold it
 CLAIMS = ".claims"  # folder
-CLOCK = 5.0  # seconds that a process's start may move by when the machine's clock is set
+SAME_START = 5.0  # seconds that two readings of a process's start may differ by; the boot time comes in whole ones
 
 
 class Claimed(BlockingIOError):
@@ -86,14 +90,13 @@ def _make(folder: Path) -> Path:
     Raises:
         Claimed: another process holds it.
     """
-    (folder.parent / CLAIMS).mkdir(parents=True, exist_ok=True)
     found = _claims(folder)
     by = _judge(found[-1][1]) if found else None
     if by is not None:
         raise Claimed(f"{folder} is being trained by {by.text}.", by.sign)
     number = found[-1][0] + 1 if found else 1
     path = _path(folder, number)
-    if not _create(path, json.dumps(_owner())):
+    if not write_new(path, json.dumps(_owner()).encode(), durable=False):
         raise Claimed(f"{folder} is being trained by another process, which came first.")
     found = _claims(folder)
     if found[-1][0] > number:  # the look before was too long ago
@@ -102,30 +105,6 @@ def _make(folder: Path) -> Path:
     for _, old in found[:-1]:
         old.unlink(missing_ok=True)
     return path
-
-
-def _create(path: Path, content: str) -> bool:
-    """Make a file with its whole content, unless there is one; return whether it was made."""
-    with tempfile.NamedTemporaryFile("w", prefix=".new-", dir=path.parent, delete=False) as file:
-        file.write(content)
-    try:
-        os.link(file.name, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links: for an instant the claim is empty, which counts as alive
-        return _create_open(path, content)
-    finally:
-        os.unlink(file.name)
-    return True
-
-
-def _create_open(path: Path, content: str) -> bool:
-    try:
-        with path.open("x") as file:
-            file.write(content)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -143,15 +122,15 @@ def _judge(path: Path) -> Holder | None:
     """Say who holds a claim; None if it is given back, abandoned or gone."""
     now = _now(path.parent)
     try:
-        touched, text = path.stat().st_mtime, path.read_text()
+        touched, content = path.stat().st_mtime, path.read_bytes()
     except FileNotFoundError:
         return None
     if touched < GIVEN_BACK + STALE:
         return None
-    owner, left = _parse(text), touched + STALE - now
+    owner, left = _parse(content), touched + STALE - now
     who = f"process {owner.get('pid', '?')} on {owner.get('host', 'a machine not known')}"
     if (owner.get("host"), owner.get("boot")) == _machine():
-        return Holder(f"{who}; wait for it, or end it") if _alive(owner.get("pid"), owner.get("started")) else None
+        return Holder(f"{who}; wait for it, or end it") if _is_alive(owner) else None
     free = f"without a sign of life it is free in {left:.0f} s; if you know it to be dead, remove {path}"
     return Holder(f"{who}; {free}", touched) if left > 0 else None
 
@@ -165,18 +144,20 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-def _parse(text: str) -> dict[str, str | int | float]:
+def _parse(content: bytes) -> dict[str, Any]:
     """Read a claim; nothing where it is not readable."""
     try:
-        owner = json.loads(text)
-    except json.JSONDecodeError:
+        owner = json.loads(content)
+    except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
 def _owner() -> dict[str, str | int | float]:
-    host, boot = _machine()
-    return {"host": host, "boot": boot, "pid": os.getpid(), "started": psutil.Process().create_time()}
+    """Return what a claim of this process says."""
+    (host, boot), booted = _machine(), _booted()
+    started = psutil.Process().create_time()
+    return {"host": host, "boot": boot, "pid": os.getpid(), "started": started, "booted": booted}
 
 
 def _machine() -> tuple[str, str]:
@@ -193,15 +174,22 @@ def _machine() -> tuple[str, str]:
     return socket.gethostname(), " ".join(parts)
 
 
-def _alive(pid: object, started: object) -> bool:
+def _booted() -> float:
+    """Return the time that processes' starts are told from; it moves, and they do, when Linux's clock is set."""
+    return psutil.boot_time() if psutil.LINUX else 0.0
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
     """Say whether a process of this machine still runs, and is not another one with its number."""
+    booted = _booted()
     try:
-        process = psutil.Process(int(str(pid)))
-        dead = process.status() == psutil.STATUS_ZOMBIE
-        return not dead and abs(process.create_time() - float(str(started))) < CLOCK
+        process = psutil.Process(int(owner["pid"]))
+        moved = booted - float(owner.get("booted", booted))  # by as much was the clock set since
+        same = abs(process.create_time() - moved - float(owner["started"])) < SAME_START
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.AccessDenied:
         return True
-    except (psutil.NoSuchProcess, ValueError):
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
         return False
 
 

@@ -23,11 +23,10 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from filelock import FileLock
 
-from system.files import atomic_write
+from system.files import PARTIAL, atomic_write
 from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
-
 
 ANSWER_SECONDS = 10  # for the first answer: look-up of the name, every address and redirect together
 READ_SECONDS = 30  # between two pieces of a file
@@ -195,7 +194,7 @@ def unpack(archive: Path, name: str, folder: Path, limit: int) -> Path:
     target = folder / name
     if target.exists():
         raise ValueError(f"{target} is there already: remove it first, or give another folder.")
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     try:
         _extract(archive, partial, limit)
         if (partial / name).is_symlink() or not (partial / name).is_dir():

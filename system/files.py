@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PARTIAL = ".partial-"  # how names of files begin that are being written
 ABANDONED = 3600.0  # seconds after which nobody writes to such a file any more
@@ -26,17 +29,22 @@ def atomic_write(path: Path, content: bytes, durable: bool = True) -> None:
     _write(path, content, durable, os.replace)
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, durable: bool = True) -> bool:
     """Write a file as atomic_write does, unless there is one; of several processes that do so at once, one succeeds.
+
+    Where the file system has no hard links, the name stands for an empty file for an instant.
+
+    Returns:
+        whether this call made the file.
 
     Raises:
         OSError: it cannot be written.
     """
-    _write(path, content, True, _link_new)
+    return _write(path, content, durable, _name_new)
 
 
-def _write(path: Path, content: bytes, durable: bool, name: Callable[[str, Path], None]) -> None:
-    """Write content aside, then let `name` give it its name."""
+def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, Path], T]) -> T:
+    """Write content aside, then let `give_name` give it its name; return what that returns."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
@@ -47,25 +55,27 @@ def _write(path: Path, content: bytes, durable: bool, name: Callable[[str, Path]
                 if durable:
                     os.fsync(file.fileno())
             os.chmod(partial, 0o644)
-            name(partial, path)
-        except BaseException:
+            return give_name(partial, path)
+        finally:
             Path(partial).unlink(missing_ok=True)
-            raise
     except OSError as error:
         advice = "make room or give another folder; what was written before is whole, and the same command goes on"
         raise type(error)(f"{path} cannot be written ({error.strerror or error}): {advice}.") from error
 
 
-def _link_new(partial: str, path: Path) -> None:
-    """Rename a file unless the name is taken."""
+def _name_new(partial: str, path: Path) -> bool:
+    """Give a file its name unless that is taken; return whether it was free."""
     try:
         os.link(partial, path)
     except FileExistsError:
-        pass
-    except OSError:  # a file system without links: there the last one succeeds
+        return False
+    except OSError:  # a file system without links
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
         os.replace(partial, path)
-        return
-    os.unlink(partial)
+    return True
 
 
 def remove_partial(folder: Path, age: float = ABANDONED) -> None:

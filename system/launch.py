@@ -1,4 +1,8 @@
-"""Several processes of one command line on this machine, a device each: started, signalled and ended together."""
+"""Several processes of one command line on this machine, a device each: started, signalled and ended together.
+
+One that fails or is killed leaves the others at work, and the worst exit status is handed back. torch.distributed's
+launcher ends all of them with the first, and with status 1 whatever happened.
+"""
 
 import _thread
 import contextlib
@@ -10,14 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from system import processes
+from system.signals import SIGNALS
 
 LOGGER = logging.getLogger(__name__)
 
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HELD = "GLASS_HELD_BY_STDIN"  # variable: the process ends with the one that holds the other end of its standard input
 LOOK_SECONDS = 0.2  # between two looks at the processes
 DONE, FAILED, WRONG = 0, 1, 2  # exit statuses that a process chooses itself
@@ -31,23 +33,24 @@ class Launcher:
     """
 
     def __init__(self, devices: Sequence[int]) -> None:
-        self.devices, self.signum = devices, 0
+        self.devices = devices
         self.processes: list[subprocess.Popen] = []
 
     def run(self) -> int:
         """Run all processes to their end and return the status of the worst of them."""
-        before = {signum: signal.signal(signum, self._hand_on) for signum in SIGNALS}
+        signals: list[int] = []
+        before = {signum: signal.signal(signum, lambda came, _: signals.append(came)) for signum in SIGNALS}
         try:
             for rank in range(len(self.devices)):
-                if not self.signum:
+                if not signals:
                     self.processes.append(self._start(rank))
-            self._wait()
+            self._wait(signals)
         finally:
             for process in self.processes:
                 process.stdin.close()
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-        return combined([process.returncode for process in self.processes], self.signum)
+        return combined([process.returncode for process in self.processes], next(iter(signals), 0))
 
     def _start(self, rank: int) -> subprocess.Popen:
         device, world = self.devices[rank], len(self.devices)
@@ -61,10 +64,14 @@ class Launcher:
         LOGGER.info("Process %d of %d runs on %s: %d.", rank, world, _place(device), process.pid)
         return process
 
-    def _wait(self) -> None:
-        running = dict(enumerate(self.processes))
+    def _wait(self, signals: Sequence[int]) -> None:
+        """Wait for all processes; hand on the signals that came, and those that still come."""
+        running, handed_on = dict(enumerate(self.processes)), 0
         while running:
             time.sleep(LOOK_SECONDS)
+            while handed_on < len(signals):
+                handed_on += 1
+                self._terminate()
             for rank, process in list(running.items()):
                 if process.poll() is None:
                     continue
@@ -75,8 +82,7 @@ class Launcher:
                         how = f"by {signal.Signals(-process.returncode).name}"
                     LOGGER.warning("Process %d (%s) ended %s.", rank, _place(self.devices[rank]), how)
 
-    def _hand_on(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = self.signum or signum
+    def _terminate(self) -> None:
         if os.name == "posix":  # elsewhere the console tells all processes itself
             for process in self.processes:
                 process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""system/logs.py: to be written."""
+"""Where the log goes: to the screen, short, and to a file of each process, with times and names."""
 
 import logging
 import os

@@ -13,7 +13,6 @@ from types import FrameType
 
 LOGGER = logging.getLogger(__name__)
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,6 +74,22 @@ class Interrupts:
             LOGGER.warning("%s: stopping.", name)
             raise SystemExit(128 + signum)
         LOGGER.warning("%s: finishing the iteration, then saving; the same again stops at once.", name)
+
+
+def stop_event() -> threading.Event:
+    """Take over the signals for good, and return what the first one sets, so that the work at hand is finished."""
+    stop, came = threading.Event(), []
+
+    def take(signum: int, frame: FrameType | None) -> None:
+        if came:
+            os._exit(128 + signum)
+        came.append(signum)
+        LOGGER.warning("%s: finishing what is at hand; the same again stops at once.", signal.Signals(signum).name)
+        threading.Thread(target=stop.set).start()  # not here: this thread may hold the event's lock, in stop.wait
+
+    for signum in SIGNALS:
+        signal.signal(signum, take)
+    return stop
 
 
 def leave_signals_to_parent(_: int = 0) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -329,17 +328,6 @@ def test_watch_gives_a_picture_up_that_stays_unreadable(folder, tmp_path, monkey
     (tmp_path / "in" / "000.png").write_bytes(b"no picture")
     watch_until(Predictor(folder), tmp_path / "in", tmp_path / "out", 1, lambda: None)
     assert "cannot be read" in rows(tmp_path / "out")[0]["error"]
-
-
-def test_a_terminate_signal_ends_the_watch_after_the_picture_at_hand():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        stop = predict._stop_event()
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.is_set()
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
 
 
 def test_two_runs_do_not_write_the_same_folder(folder, tmp_path):

@@ -1,12 +1,9 @@
 """Plan, standing and failure come back as they were written; what cannot be read counts as absent."""
 
-import os
-
 import pytest
 
 from artifacts import class_status
 from artifacts.class_status import Failure, Planned, Standing
-from system import files
 
 NUT = Planned("mvtec_nut", "resnet18", 0, 3)
 
@@ -36,16 +33,3 @@ def test_what_cannot_be_read_counts_as_absent(tmp_path, content):
         path.write_bytes(content)
     assert class_status.read_plan(tmp_path) == []
     assert (class_status.read_failure(tmp_path), class_status.read_standing(tmp_path)) == (None, None)
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_of_two_who_write_a_new_file_the_first_succeeds(tmp_path, monkeypatch, links):
-    if not links:
-        monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
-    path = tmp_path / "deep" / "file"
-    files.write_new(path, b"first")
-    assert path.read_bytes() == b"first"
-    if links:
-        files.write_new(path, b"second")
-        assert path.read_bytes() == b"first"
-    assert os.listdir(path.parent) == ["file"]

@@ -18,6 +18,7 @@ from artifacts.class_results import from_csv
 from system import claims, files
 from tests.long import faults
 from tests.long.faults import Run, command_line, contents, difference, finish
+from training import feature_cache
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fault injector forks")
 
@@ -186,18 +187,22 @@ def test_a_loss_that_is_not_finite_names_its_pictures_and_others_go_on(data, tmp
 def test_without_device_memory_features_move_to_the_host_then_a_line_helps(
     data, whole, tmp_path, monkeypatch, failures
 ):
-    step, calls, places = glass_module.GLASS.train_step, [], []
+    step, calls, filled, places = glass_module.GLASS.train_step, [], feature_cache.filled, []
 
     def fail(self, *arguments):
         calls.append(self)
         if "nut" in arguments[0]["image_path"][0] and len(calls) in (4, 5)[:failures]:
-            places.append(arguments[3].place)
             raise torch.OutOfMemoryError("injected")
         return step(self, *arguments)
 
+    def fill(loader, name, source, place):
+        places.append((name.partition(",")[0], place))
+        return filled(loader, name, source, place)
+
     monkeypatch.setattr(glass_module.GLASS, "train_step", fail)
+    monkeypatch.setattr(feature_cache, "filled", fill)
     outcome = call(command_line(data, tmp_path, epochs=2))
-    assert len(places) == failures and places[-1] == "host"
+    assert places == [("mvtec_nut", "auto"), ("mvtec_nut", "host"), ("mvtec_bolt", "auto")]
     assert "once more from the last saved state, --cache host" in outcome.output
     if failures == 1:
         assert outcome.exit_code == 0

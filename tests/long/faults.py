@@ -27,21 +27,12 @@ from PIL import Image
 import main as cli
 from artifacts import checkpoint, model_card, run_state
 from artifacts.class_results import from_csv
-from system import files
+from system import claims, files
 from training import progress
 
 SIDE = 64
 CLASSES = ("nut", "bolt")
-IGNORED = (
-    "logs",
-    "tb",
-    "run.json",
-    "report",
-    run_state.STATE,
-    ".claims",
-    ".lock",
-    ".xlsx",
-)  # of the way, not of the end; or dated
+IGNORED = {"logs", "tb", "run.json", "report", run_state.STATE, claims.CLAIMS, ".lock", ".xlsx"}  # of the way, or dated
 
 
 def write_data(root: Path, classes: Sequence[str] = CLASSES) -> None:
@@ -156,7 +147,7 @@ def contents(results: Path) -> dict[str, object]:
     for path in results.rglob("*"):
         name = path.relative_to(results).as_posix()
         whole = path.is_file() and not path.name.startswith(files.PARTIAL)
-        if whole and not {*path.parts, path.suffix} & {*IGNORED}:
+        if whole and not {*path.parts, path.suffix} & IGNORED:
             found[name] = _undated(path.read_bytes()) if path.name == model_card.FILE else path.read_bytes()
     for path in results.rglob(run_state.STATE):
         state = run_state.RunState.load(path.parent)

@@ -1,20 +1,26 @@
-"""tests/system/test_claims.py: to be written."""
+"""Claims: of several processes one holds a folder, until it gives it back or dies, whatever the clock says."""
 
 import contextlib
 import json
 import multiprocessing
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from subprocess import PIPE
 
 import psutil
 import pytest
 
 from system import claims
 from system.claims import Claimed, claim
+
+ROOT = Path(claims.__file__).parents[1]
+moving_starts = pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the clock does not move starts of processes")
 
 
 @pytest.fixture
@@ -38,6 +44,17 @@ def ended_process() -> int:
     return process.pid
 
 
+def moved_clock(proc: Path, seconds: int) -> Path:
+    """Make what /proc shows of this process once the clock is set ahead by so many seconds."""
+    proc.mkdir()
+    text = Path("/proc/stat").read_text()
+    moved = re.sub(r"(?m)^btime (\d+)$", lambda found: f"btime {int(found[1]) + seconds}", text)
+    assert moved != text
+    (proc / "stat").write_text(moved)
+    (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    return proc
+
+
 def test_a_claim_keeps_others_out_until_it_is_given_back(folder):
     with claim(folder) as path:
         assert path.is_file()
@@ -56,14 +73,9 @@ def test_a_claim_ends_with_its_block_however_that_ends(folder):
     assert claims.holder(folder) is None
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"pid": 0}, {"started": 0.0}],
-)
-def test_a_process_that_is_gone_holds_nothing(folder, changes):
-    if "pid" in changes:
-        changes = {"pid": ended_process()}
-    write_claim(folder, 4, **changes)
+@pytest.mark.parametrize("number_reused", [False, True])
+def test_a_process_that_is_gone_holds_nothing(folder, number_reused):
+    write_claim(folder, 4, **({"started": 0.0} if number_reused else {"pid": ended_process()}))
     with claim(folder) as path:
         assert [each.name for each in path.parent.iterdir()] == ["mvtec_nut-5"]
 
@@ -75,6 +87,47 @@ def test_a_zombie_holds_nothing(folder):
     write_claim(folder, pid=process.pid, started=psutil.Process(process.pid).create_time())
     assert claims.holder(folder) is None
     process.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_process_of_this_machine_that_is_suspended_keeps_its_claim(folder):
+    lines = f"from pathlib import Path; from system.claims import claim\nwith claim(Path({str(folder)!r})) as path:\n"
+    lines += "    print(path, flush=True)\n    input()\n"
+    process = subprocess.Popen([sys.executable, "-c", lines], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True)
+    path = Path(process.stdout.readline().strip())
+    process.send_signal(signal.SIGSTOP)
+    os.utime(path, (time.time() - 10 * claims.STALE,) * 2)
+    with pytest.raises(Claimed, match=f"process {process.pid} on "), claim(folder):
+        pass
+    process.send_signal(signal.SIGCONT)
+    process.communicate("\n")
+    assert claims.holder(folder) is None
+
+
+@moving_starts
+@pytest.mark.parametrize("seconds", [-86400, -5, 5, 86400])
+def test_a_clock_that_is_set_frees_no_claim(folder, tmp_path, monkeypatch, seconds):
+    with claim(folder):
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(moved_clock(tmp_path / "proc", seconds)))
+        assert claims.holder(folder) is not None
+        with pytest.raises(Claimed), claim(folder):
+            pass
+        monkeypatch.undo()
+    assert claims.holder(folder) is None
+
+
+@moving_starts
+def test_a_clock_that_is_set_lets_no_other_process_pass_for_the_owner(folder, tmp_path, monkeypatch):
+    write_claim(folder, started=psutil.Process().create_time() - 60)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(moved_clock(tmp_path / "proc", -60)))
+    assert claims.holder(folder) is None
+
+
+@pytest.mark.parametrize("started", [psutil.Process().create_time(), 0.0])
+def test_a_claim_that_does_not_say_what_starts_are_told_from_is_judged_too(folder, started):
+    path = write_claim(folder, started=started)
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "booted"}))
+    assert (claims.holder(folder) is not None) is (started > 0)
 
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "another container"}])
@@ -105,10 +158,10 @@ def test_who_may_only_read_sees_who_holds(folder, monkeypatch):
     assert f"process {os.getpid()}" in claims.holder(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"pid": "x"}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"pid": "x"}', b"\xff"])
 def test_a_claim_that_cannot_be_read_counts_until_it_is_old(folder, content):
     path = write_claim(folder)
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(Claimed, match="if you know it to be dead, remove"), claim(folder):
         pass
     os.utime(path, (time.time() - claims.STALE - 60,) * 2)

@@ -1,4 +1,4 @@
-"""tests/system/test_files.py: to be written."""
+"""Files are whole or as before, whatever comes between."""
 
 import os
 import time
@@ -20,6 +20,20 @@ def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
         files.atomic_write(path, b"second")
     assert path.read_bytes() == b"first"
     assert [each.name for each in path.parent.iterdir()] == ["file.csv"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_who_write_a_new_file_the_first_succeeds(tmp_path, monkeypatch, links):
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr(files.os, "link", refuse)
+    path = tmp_path / "deep" / "file"
+    assert files.write_new(path, b"first")
+    assert not files.write_new(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(path.parent) == ["file"]
 
 
 def test_where_a_file_is_in_the_way_of_a_folder_a_line_tells(tmp_path):

@@ -1,4 +1,4 @@
-"""tests/system/test_large_pages.py: to be written."""
+"""Large tensors lie on pages of 2 MB, which utils.py asks the system for."""
 
 import subprocess
 import sys

@@ -89,6 +89,22 @@ def test_a_signal_is_handed_on_and_decides_the_status(program):
 
 
 @posix
+def test_a_signal_that_comes_while_a_process_starts_is_handed_on_to_it(program, monkeypatch):
+    folder, start = program("time.sleep(20)"), Launcher._start
+
+    def interrupt(self: Launcher, rank: int) -> subprocess.Popen:
+        process = start(self, rank)
+        told(folder, rank)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(Launcher, "_start", interrupt)
+    launcher = Launcher([-1, -1])
+    assert launcher.run() == 143
+    assert [process.returncode for process in launcher.processes] == [143]
+
+
+@posix
 def test_a_process_that_is_killed_leaves_the_others_at_work(program, caplog):
     lines = "os.kill(os.getpid(), signal.SIGKILL) if rank == '0' else time.sleep(0.5)\n"
     folder = program(lines + "Path(sys.argv[1], 'end').write_text('whole')")

@@ -1,4 +1,6 @@
-"""tests/system/test_processes.py: to be written."""
+"""Where a process stands: ranks, shards, devices and cores."""
+
+import os
 
 import pytest
 
@@ -75,3 +77,14 @@ def test_processes_of_a_launcher_read_their_own_place(monkeypatch):
         monkeypatch.setenv(name, value)
     assert read_place(processes.os.environ) == Place(0, 1, 1, 3, 1, 3)
     assert processes.processes_here() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away from a process here")
+def test_only_the_cores_that_the_process_may_use_count():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert processes.usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert processes.usable_cores() == len(before)

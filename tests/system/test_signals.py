@@ -1,4 +1,4 @@
-"""tests/system/test_signals.py: to be written."""
+"""SIGINT and SIGTERM: the first one lets work finish, the second one does not."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from system.signals import Interrupts
+from system.signals import SIGNALS, Interrupts, stop_event
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -20,6 +20,22 @@ with Interrupts(hold=True) as interrupts:
     print("finished", flush=True)
     interrupts.leave()
 print("never")
+"""
+
+
+STOP_EVENT = """
+import os, signal, sys, threading, time
+from system.signals import stop_event
+stop = stop_event()
+def send():
+    for _ in range(int(sys.argv[1])):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+threading.Thread(target=send, daemon=True).start()
+while not stop.wait(0.0001):
+    pass
+time.sleep(1)
+print("finished", flush=True)
 """
 
 
@@ -58,6 +74,25 @@ def test_the_handlers_of_before_come_back():
     with Interrupts():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, (0, "finished\n")), (2, (143, ""))])
+def test_a_first_signal_sets_the_event_and_a_second_one_stops_at_once(times, outcome):
+    done = subprocess.run([sys.executable, "-c", STOP_EVENT, str(times)], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == outcome
+    assert "SIGTERM: finishing what is at hand" in done.stderr
+
+
+def test_a_signal_that_comes_while_the_event_is_waited_for_cannot_lock_up():
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        stop = stop_event()
+        with stop._cond:  # as inside of stop.wait
+            signal.raise_signal(signal.SIGINT)
+        assert stop.wait(10)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize(("times", "output"), [(1, "finished\n"), (2, "")])

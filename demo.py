@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import click
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from preparation.demo_data import CLASSES, SIZE, build, compare, contact_sheet
 from preparation.filter_bank import filter_bank

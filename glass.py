@@ -26,7 +26,7 @@ from torch import nn
 
 import backbones
 import common
-from artifacts import checkpoint
+from artifacts import checkpoint, layout
 from artifacts.run_state import RunState
 from loss import cross_entropy, focal_terms
 from metrics import ABSENT
@@ -149,7 +149,7 @@ class GLASS(nn.Module):
         self.model_dir = Path(model_dir)
         self.ckpt_dir = self.model_dir / dataset_name
         self.results_path = Path(results_path) if results_path is not None else self.model_dir.parent.parent
-        self.judge_path = self.results_path / "judge"
+        self.judge_path = self.results_path / layout.JUDGE
 
     # --- features -------------------------------------------------------------------------------------------
 
@@ -386,7 +386,7 @@ class GLASS(nn.Module):
             ValueError: it does not fit.
         """
         weights, epoch = checkpoint.require_best(self.ckpt_dir)
-        result = test(self, test_loader, weights, self.results_path / "eval" / name)
+        result = test(self, test_loader, weights, self.results_path / layout.EVAL / name)
         return [*(result[key] for key in ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_pro")), epoch]
 
     # --- weights --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 import main
+from artifacts.layout import JUDGE
 from datasets.base import JUDGE_ONLY, DatasetSplit
 from datasets.listing import FOREGROUND, GOOD, SPLIT_FILE
 from datasets.sampler import EpochSampler
@@ -206,7 +207,7 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
         raise ValueError(f"--out {out} must end in .png.")
     cells = []
     for classname in data.subdatasets:
-        train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / "judge")
+        train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / JUDGE)
         if data.calibration:  # share of the images that training never sees
             train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
         examples = first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count)

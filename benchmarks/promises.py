@@ -15,7 +15,7 @@ import click
 import numpy as np
 from scipy.stats import binomtest
 
-from artifacts import model_card, test_scores
+from artifacts import model_card, run_info, test_scores
 from artifacts.model_card import Calibration
 from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
@@ -33,7 +33,7 @@ Scores = Sequence[float]
 def scores_of_trained(folder: Path, data: Path) -> list[float]:
     """Score the images that a class folder's weights were trained on."""
     found = model_card.read(folder)
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / run_info.RUN_FILE).read_text(encoding="utf-8"))
     options = {"resize": run["resize"], "imagesize": run["imagesize"], "distribution": run["distribution"]}
     classname = found.name.partition("_")[2]
     images = MVTecDataset(data, None, classname=classname, split=DatasetSplit.TRAIN, fg=0, **options)

@@ -21,6 +21,7 @@ import matplotlib
 from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
 
 from artifacts import options  # noqa: E402
+from artifacts.class_results import RESULT_FILE  # noqa: E402
 from benchmarks.peers import table as peers
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +52,7 @@ def collect(folders: Iterable[Path]) -> list[Run]:
     Raises:
         ValueError: there are none.
     """
-    found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+    found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob(RESULT_FILE))]
     if not found:
         raise ValueError("There is no result.json below these folders: run benchmarks/run.sh first.")
     return sorted(found, key=lambda run: (run["name"], *map(run["settings"].get, COMPARED_BY)))

@@ -1,4 +1,4 @@
-"""benchmarks/timing.py: to be written."""
+"""How a case is timed: rounds in turn, medians and ratios, memory of whole processes, and the table."""
 
 import math
 import platform

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 import backbones
 import glass
 import utils
-from artifacts import options, run_info
+from artifacts import layout, options, run_info
 from artifacts.options import MODEL, DataOptions
 from datasets.base import AnomalyDataset, DatasetSplit
 from datasets.folder import FolderDataset
@@ -20,7 +20,7 @@ from datasets.sampler import EpochSampler
 from datasets.visa import VisADataset
 from glass import GLASS
 from jobs.held_out import ClassSets, share_out
-from jobs.settings import BACKBONE_FILE, Choice, Settings
+from jobs.settings import Choice, Settings
 from system.processes import usable_cores
 from system.signals import leave_signals_to_parent
 
@@ -137,7 +137,7 @@ class Assembly:
 
     def kept_weights(self, choice: Choice) -> Path:
         """Return where weights of a backbone are kept that cannot be fetched again."""
-        return self.settings.models(choice) / BACKBONE_FILE
+        return self.settings.models(choice) / layout.BACKBONE_FILE
 
 
 def open_set(data: DataOptions, classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import utils
-from artifacts import class_status
+from artifacts import class_status, layout
 from artifacts.class_status import Failure
 from datasets.base import JUDGE_ONLY
 from jobs.assembly import Assembly
@@ -130,7 +130,9 @@ class Job:
         results_path = self.settings.run.results_path
         results, page = report_page.collect(results_path)
         LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path)))
-        LOGGER.info("Figures are in %s, pictures under %s.", results_path / "results.csv", results_path / "eval")
+        LOGGER.info(
+            "Figures are in %s, pictures under %s.", results_path / layout.RESULTS_FILE, results_path / layout.EVAL
+        )
         if page is not None:
             LOGGER.info("All of it is on one page: %s.", page)
 

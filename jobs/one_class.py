@@ -8,14 +8,14 @@ from safetensors.torch import save
 
 import backbones
 import utils
-from artifacts import checkpoint, class_results, model_card, run_info
+from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.options import BEST
 from artifacts.run_state import STATE, RunState
 from jobs import card_writer, review_pictures
 from jobs.assembly import Assembly
 from jobs.checks import check_backbone, check_options
 from jobs.held_out import ClassSets
-from jobs.settings import BACKBONE_FILE, Task
+from jobs.settings import Task
 from metrics import ImageScores
 from system import files
 from training import evaluation
@@ -59,17 +59,17 @@ class ClassRun:
             review_pictures.keep_synthetic(self.task.results, self.sets.train, sampler, anew=self.trains)
         loader, tested = self.assembly.test_loader(self.sets.test, self.name), ImageScores()
         weights, epoch = checkpoint.require_best(self.folder)
-        pictures = self.settings.run.results_path / "eval" / self.name
+        pictures = self.settings.run.results_path / layout.EVAL / self.name
         worst = review_pictures.Worst()
         best = evaluation.test(self.glass, loader, weights, pictures, tested, worst) | {"epoch": epoch}
         described = self._describe(tested)
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
-            shown = self.settings.run.results_path / "training" / self.name
+            shown = self.settings.run.results_path / layout.TRAINING / self.name
             last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, described.threshold)
-        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder / "tb")
+        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder / layout.TENSORBOARD)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
 
@@ -144,7 +144,7 @@ class ClassRun:
             choice.layers,
             weights if weights in (backbones.IMAGENET, backbones.RANDOM) else "file",
             self.network.fingerprint,
-            f"../{BACKBONE_FILE}" if kept.is_file() else None,
+            layout.KEPT_BACKBONE if kept.is_file() else None,
             self.settings.net.train_backbone,
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from artifacts import class_results, tensorboard, test_scores
+from artifacts import class_results, layout, tensorboard, test_scores
 from artifacts.model_card import Threshold
 from artifacts.test_scores import EVALUATIONS, Evidence
 from datasets.base import AnomalyDataset
@@ -84,7 +84,9 @@ def keep(
         _replace(folder, name, map(_judged, worst.found[label]))
     spread = np.linspace(0, len(found.images) - 1, min(EXAMPLES, len(found.images))).astype(int)
     examples = {found.images[k]: np.asarray(open_rgb(pictures / f"{k + 1:03d}.png")) for k in spread}
-    tensorboard.show_pictures(folder / "tb", examples, 0 if np.isnan(result.best_epoch) else int(result.best_epoch))
+    tensorboard.show_pictures(
+        folder / layout.TENSORBOARD, examples, 0 if np.isnan(result.best_epoch) else int(result.best_epoch)
+    )
 
 
 def keep_synthetic(folder: Path, dataset: AnomalyDataset, sampler: EpochSampler, anew: bool = True) -> None:

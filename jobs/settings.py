@@ -11,7 +11,6 @@ from artifacts.class_status import Planned
 from artifacts.options import TRAINING, DataOptions, NetOptions, RunOptions
 from training.selection import Selection
 
-BACKBONE_FILE = "backbone.safetensors"  # weights that cannot be fetched again: random ones, or a user's file
 DIGITS = 19  # of the first numbers that are no seeds
 
 
@@ -77,7 +76,7 @@ class Settings:
     @property
     def judge_path(self) -> Path:
         """Folder of the judgements of hypotheses."""
-        return self.run.results_path / "judge"
+        return self.run.results_path / layout.JUDGE
 
     def name(self, classname: str) -> str:
         """Return "<dataset>_<class>"."""

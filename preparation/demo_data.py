@@ -1,4 +1,4 @@
-"""preparation/demo_data.py: to be written."""
+"""The demo's data set: photographs cut into crops, defects painted on some of them, their masks exact."""
 
 from collections.abc import Callable
 from pathlib import Path

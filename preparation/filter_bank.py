@@ -7,7 +7,6 @@ it tells textures apart, not things.
 """
 
 import numpy as np
-import torch
 
 SIDE, FILTERS, CHANNELS = 7, 64, 3  # of a ResNet's conv1
 ORIENTATIONS = 6
@@ -45,16 +44,16 @@ def brightness_filters() -> tuple[np.ndarray, np.ndarray]:
     return signs[:, None, None] * gaussian, -signs * np.repeat(BRIGHTNESS, 2)
 
 
-def filter_bank() -> dict[str, torch.Tensor]:
+def filter_bank() -> dict[str, np.ndarray]:
     """Return the state dict of a ResNet's conv1 and bn1; the filters look at the mean of the colours."""
     brightness, biases = brightness_filters()
     filters = np.concatenate([gabor_filters(), brightness])
     weight = np.repeat(filters[:, None] / CHANNELS, CHANNELS, axis=1)  # [FILTERS, CHANNELS, SIDE, SIDE]
     bias = np.concatenate([np.zeros(FILTERS - len(biases)), biases])
     return {
-        "conv1.weight": torch.from_numpy(weight).float(),
-        "bn1.weight": torch.full((FILTERS,), GAIN),
-        "bn1.bias": torch.from_numpy(GAIN * bias).float(),
-        "bn1.running_mean": torch.zeros(FILTERS),
-        "bn1.running_var": torch.ones(FILTERS),
+        "conv1.weight": weight.astype(np.float32),
+        "bn1.weight": np.full(FILTERS, GAIN, np.float32),
+        "bn1.bias": (GAIN * bias).astype(np.float32),
+        "bn1.running_mean": np.zeros(FILTERS, np.float32),
+        "bn1.running_var": np.ones(FILTERS, np.float32),
     }

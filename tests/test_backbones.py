@@ -1,4 +1,4 @@
-"""tests/test_backbones.py: to be written."""
+"""Every backbone by name: layers, grids, weights from files and downloads, and what is refused."""
 
 import hashlib
 from pathlib import Path

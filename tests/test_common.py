@@ -1,4 +1,4 @@
-"""tests/test_common.py: to be written."""
+"""Rows and maps against independent computations: neighbourhoods, pooling, batch norms, the map of scores."""
 
 import copy
 

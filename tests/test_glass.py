@@ -1,4 +1,4 @@
-"""tests/test_glass.py: to be written."""
+"""A training step against the literal one, scores, evaluation, resuming, and the choice of the hypothesis."""
 
 import math
 

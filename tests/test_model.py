@@ -1,4 +1,4 @@
-"""tests/test_model.py: to be written."""
+"""The discriminator, the adaptor and patches have the shapes, names and initial weights of the release."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""tests/test_utils.py: to be written."""
+"""Seeds, devices and the judge of the hypothesis."""
 
 import multiprocessing
 import sys

@@ -1,4 +1,4 @@
-"""tests/benchmarks/test_results.py: to be written."""
+"""The page of results holds what the measurements say."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""tests/training/test_ascent.py: to be written."""
+"""The fast ascent is the literal one to rounding, and truncation keeps rows in their shell."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""tests/training/test_feature_cache.py: to be written."""
+"""Features kept are those computed: the same training, evaluations and centers, and nothing kept that changes."""
 
 import numpy as np
 import psutil

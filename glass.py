@@ -26,6 +26,7 @@ from torch import nn
 
 import backbones
 import common
+import utils
 from artifacts import checkpoint, layout
 from artifacts.run_state import RunState
 from loss import cross_entropy, focal_terms
@@ -60,7 +61,7 @@ def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch
     """
     ordered = values.masked_fill(~keep, float("inf")).sort().values
     position = q * (keep.sum() - 1).clamp(min=0)
-    low, high = ordered[position.floor().long()], ordered[position.ceil().long()]
+    low, high = (ordered.take(end.long()) for end in (position.floor(), position.ceil()))  # [i] would wait for i
     quantile = torch.lerp(low, high, position - position.floor())
     return torch.where(keep.any(), quantile, ABSENT)
 
@@ -167,7 +168,7 @@ class GLASS(nn.Module):
 
     def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
-        images = images.to(self.device, torch.float32, non_blocking=True)
+        images = utils.send(images, self.device).float()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             planes = self.aggregator(images, eval=evaluation)
         names = self.aggregator.layers_to_extract_from
@@ -247,10 +248,10 @@ class GLASS(nn.Module):
         """
         fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
         center = center.repeat(len(batch["aug"]), 1)  # [N, C]
-        mask = batch["mask_s"].to(self.device, torch.float32).reshape(-1, 1)  # m  [N, 1]
+        mask = utils.send(batch["mask_s"], self.device).float().reshape(-1, 1)  # m  [N, 1]
         kept = padding.rows_inside(batch, self.grid)  # known on the host, so that the device is not waited for
         if kept is not None:
-            kept = kept.to(self.device, non_blocking=True)
+            kept = utils.send(kept, self.device)
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
         fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]
         defect = mask == 1

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 
+import utils
 from system import processes
 from training import padding
 from training.batches import set_epoch
@@ -146,7 +147,7 @@ class FeatureCache:
 
     def get(self, index: torch.Tensor) -> list[torch.Tensor]:
         """Return the pooled planes of images, on the model's device."""
-        return [kept[index.to(kept.device)].to(self.device, non_blocking=True) for kept in self.planes]
+        return [utils.send(kept[utils.send(index, kept.device)], self.device) for kept in self.planes]
 
     def batches(self) -> Iterator[dict]:
         """Yield batches of index, is_anomaly, mask_gt (1 where a pixel counts as defect, else 0), in order.

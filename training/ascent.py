@@ -11,6 +11,7 @@ from torch import nn
 
 RATE = 0.001  # length of a step
 EPSILON = 1e-10
+LEAKY_RELU_BACKWARD = torch.ops.aten.leaky_relu_backward  # a torch.where with a column costs ten passes on the CPU
 
 
 def truncate(
@@ -92,7 +93,7 @@ class HiddenAscent(Ascent):
         self.weight, self.bias = linear.weight, linear.bias - self.center
         self.true_z = z.sub_(self.center)
         self.true_squares = self.true_z.square().sum(0)
-        self.work, self.spare = torch.empty_like(z), torch.empty_like(z)  # memory of its own costs as much as a pass
+        self.work, self.spare, self.product = (torch.empty_like(z) for _ in range(3))  # fresh memory costs a pass
         self._start(true_feats, noise)
 
     def _start(self, base: torch.Tensor, offset: torch.Tensor) -> None:
@@ -121,7 +122,7 @@ class HiddenAscent(Ascent):
         """Project each synthetic row x to the shell low <= ||x - u|| <= high; not after project_around."""
         gap, squares = self.z - self.true_z, self.scale.square() * self.squares
         if self.way is not None:
-            squares = squares + _dot(self.way, torch.addcmul(gap, self.offset_z, self.scale, out=self.work))
+            squares = squares + self._dot(self.way, torch.addcmul(gap, self.offset_z, self.scale, out=self.work))
         length = squares.clamp_min(0).sqrt()
         share = length.clamp(low, high) / (length + EPSILON)  # [N, 1]
         self.scale = self.scale * share
@@ -142,7 +143,7 @@ class HiddenAscent(Ascent):
             self.way = torch.zeros_like(self.z)
         grad = self._gradient()
         moved = torch.mm(grad, self.kernel, out=self.work)
-        length = _dot(grad, moved).clamp_min_(0).sqrt_()  # ||W^T grad||
+        length = self._dot(grad, moved).clamp_min_(0).sqrt_()  # ||W^T grad||
         pace = RATE / length.add_(EPSILON)
         self.z.addcmul_(moved, pace)
         self.way.addcmul_(grad, pace)
@@ -164,7 +165,7 @@ class HiddenAscent(Ascent):
         y = torch.addcmul(self.norm.bias - mean * gain, self.z, gain, out=self.work)
         activated = F.leaky_relu_(y, self.slope)
         c = (torch.sigmoid(activated @ self.tail) - 1) / len(self.z)  # [N]
-        c_slopes = torch.where(activated > 0, c[:, None], self.slope * c[:, None], out=self.spare)
+        c_slopes = LEAKY_RELU_BACKWARD(c[:, None], activated, self.slope, True, grad_input=self.spare)
         total = c_slopes.sum(0)
         factor = inverse.square() * self.tail * (c @ activated - self.norm.bias * total) / n  # of z - mean
         shift = gain * self.tail * total / n - mean * factor
@@ -175,7 +176,6 @@ class HiddenAscent(Ascent):
         self.norm.running_var.lerp_(variance, self.norm.momentum)
         self.norm.num_batches_tracked += 1
 
-
-def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the rows' scalar products, [N, 1]."""
-    return torch.linalg.vecdot(a, b)[:, None]
+    def _dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return the rows' scalar products, [N, 1]."""
+        return torch.mul(a, b, out=self.product).sum(1, keepdim=True)

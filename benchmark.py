@@ -15,6 +15,7 @@ import click
 import torch
 
 import backbones
+import utils
 from benchmarks import cases
 from benchmarks.cases import Sizes, Workbench
 from benchmarks.timing import PROC_STATUS, ROWS, Benchmark, machine, table
@@ -50,6 +51,7 @@ def main(
     sizes = Sizes(*chosen, batch_size or (4 if quick else 8), **(small if quick else {}))
     if sizes.backbone not in backbones.BACKBONES or "layer3" not in backbones.natural_layers(sizes.backbone):
         raise click.UsageError(f"--backbone {sizes.backbone} is no network with layer2 and layer3, such as resnet18.")
+    utils.set_precision("fp32")
     with tempfile.TemporaryDirectory() as folder, cases.one_thread() if quick else nullcontext():
         click.echo(machine(sizes, torch.device(device)))
         benchmark = Benchmark(Workbench(sizes, torch.device(device), Path(folder)))

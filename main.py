@@ -22,7 +22,7 @@ from system import launch, logs, processes
 from system.processes import Place
 from system.progress_bar import NO_BARS
 from system.signals import Interrupts
-from utils import set_deterministic, set_torch_device
+from utils import set_deterministic, torch_device
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def take_place(results_path: Path, shard: str | None, gpu: tuple[int, ...]) -> t
     launch.end_with_launcher()
     if len(devices) > 1:
         for device in devices:
-            set_torch_device([device] if device >= 0 else [])  # refuses one that is not there
+            torch_device([device] if device >= 0 else [])  # refuses one that is not there
         sys.exit(launch.Launcher(devices).run())
     if place.world > 1:
         os.environ.setdefault(NO_BARS, "1")

@@ -51,7 +51,7 @@ def fix_seeds(seed: int, with_torch: bool = True, with_cuda: bool = True) -> Non
         torch.cuda.manual_seed_all(seed)
 
 
-def set_torch_device(gpu_ids: list[int]) -> torch.device:
+def torch_device(gpu_ids: list[int]) -> torch.device:
     """Return the first of the wanted CUDA devices; the CPU for an empty list, or, with a line, where CUDA is absent.
 
     Raises:
@@ -81,6 +81,18 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name} is not there: PyTorch finds {torch.cuda.device_count()} CUDA devices.")
     return torch.device(name)
+
+
+def set_torch_device(gpu_ids: list[int]) -> torch.device:
+    """Return what torch_device does, and make it this process's: what names no GPU would open a context on the first.
+
+    Raises:
+        ValueError: CUDA is there, but not that device.
+    """
+    device = torch_device(gpu_ids)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -118,10 +130,16 @@ def set_precision(precision: str) -> None:
     """Choose how CUDA multiplies float32 matrices and convolves, for the whole process.
 
     Args:
-        precision: "tf32" lets tensor cores round the factors to 10 bits of mantissa; all others do not.
+        precision: "tf32" lets tensor cores round the factors to 10 bits of mantissa; all others do not. But for
+            "fp32", cuDNN tries out which of its ways to convolve is the fastest.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if hasattr(torch.backends.cudnn, "conv"):  # since PyTorch 2.9, where torch.backends.fp32_precision else counts
+        for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+            part.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.mkldnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = precision != "fp32" and not torch.are_deterministic_algorithms_enabled()
 
 
 def set_deterministic() -> None:

@@ -210,7 +210,7 @@ def machine(sizes: Sizes, device: torch.device) -> str:
     lines = cpu_file.read_text().splitlines() if cpu_file.is_file() else []
     cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    what = f"{sizes.backbone}, {sizes.imagesize} px, batch {sizes.batch_size}"
+    what = f"{sizes.backbone}, {sizes.imagesize} px, batch {sizes.batch_size}, fp32"
     return f"{cpu}, {torch.get_num_threads()} threads; torch {torch.__version__}; device {on}; {what}, random weights"
 
 

@@ -11,6 +11,7 @@ import torch
 from tests.helpers.file_server import CONTENT, SHA256, Handler
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # on the CPU, unless whoever runs the tests names a GPU there
 torch.set_num_threads(1)
 
 

@@ -43,6 +43,31 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
         utils.set_torch_device([2])
 
 
+def test_the_wanted_gpu_becomes_the_one_of_the_process(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert utils.torch_device([1]) == torch.device("cuda:1") and not chosen
+    assert utils.set_torch_device([1]) == torch.device("cuda:1") and chosen == [torch.device("cuda:1")]
+    assert utils.set_torch_device([]) == torch.device("cpu") and len(chosen) == 1
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch before 2.9 has no such setting")
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_a_global_setting_does_not_leak_into_the_precision(precision, expected):
+    try:
+        torch.backends.fp32_precision = "tf32" if expected == "ieee" else "ieee"
+        utils.set_precision(precision)
+        parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+        assert {part.fp32_precision for part in parts} == {expected}
+        assert torch.backends.mkldnn.conv.fp32_precision == "ieee"
+        assert torch.backends.cudnn.benchmark == (precision != "fp32")
+    finally:
+        torch.backends.fp32_precision = "none"
+        utils.set_precision("fp32")
+
+
 @pytest.mark.parametrize(
     ("name", "flag"),
     [("mvtec_bottle", 1), ("mvtec_metal_nut", 0), ("visa_pipe_fryum", 1), ("mpdd_tubes", 0), ("wfdd_grey_cloth", 0)],

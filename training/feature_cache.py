@@ -21,7 +21,7 @@ from training.batches import set_epoch
 LOGGER = logging.getLogger(__name__)
 
 
-SHARE = 0.5  # of the free memory that a cache may take; on the host, of all processes' caches
+SHARE = 0.5  # of the free memory that the caches of all processes on the device, or on the host, may take
 
 
 class Source(Protocol):
@@ -189,9 +189,12 @@ class FeatureCache:
         ]
 
     def _roomy(self, size: int) -> str:
-        if self.device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(self.device)[0]:
-            return "device"
-        return "host" if size < SHARE * psutil.virtual_memory().available / processes.processes_here() else "off"
+        here = processes.processes_here()
+        if self.device.type == "cuda":
+            sharing = -(here // -torch.cuda.device_count())  # processes of a device, where they are spread evenly
+            if size < SHARE * torch.cuda.mem_get_info(self.device)[0] / sharing:
+                return "device"
+        return "host" if size < SHARE * psutil.virtual_memory().available / here else "off"
 
 
 def opened(loader: Iterable[dict], name: str, device: torch.device, place: str) -> FeatureCache | None:

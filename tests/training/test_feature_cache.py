@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from artifacts.run_state import RunState
 from datasets.sampler import EpochSampler
+from tests.helpers.pretended_gpu import PretendedGPU
 from tests.helpers.small_glass import CPU, SIZE, Samples, small_glass
 from training import feature_cache, loop
 from training.feature_cache import FeatureCache
@@ -126,3 +127,19 @@ def test_features_that_change_are_not_kept(tmp_path, reason):
     training.dataset.fixed_images = reason != "moving images"
     trainer = loop.Trainer(model, training, test, "mvtec_small", {}, Selection(), RunState(), model.cache)
     assert trainer.cache is None and (trainer.test_cache is None) == (reason != "moving images")
+
+
+@pytest.mark.parametrize(("processes", "place"), [(1, "device"), (2, "device"), (3, "host")])
+def test_the_processes_of_a_device_share_its_free_memory(processes, place, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    size = 36 * 4  # bytes of the features
+    with PretendedGPU(devices=2) as gpu:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (3 * size, 4 * size))
+        cache = FeatureCache("", 4, torch.device("cuda", 1))
+        batch = {"index": torch.arange(4), "is_anomaly": torch.zeros(4), "mask_gt": torch.zeros(4, 1, 4, 4)}
+        assert cache.put(batch, [torch.zeros(4, 1, 3, 3, device="cuda:1")])
+        assert cache.planes[0].device == (torch.device("cuda", 1) if place == "device" else CPU)
+        assert cache.place == place
+    assert not gpu.faults

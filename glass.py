@@ -101,7 +101,8 @@ class GLASS(nn.Module):
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
             cache: where features that do not change are kept, one of options.PLACES.
-            precision: "bf16" runs the frozen backbone in bfloat16; for the rest see utils.set_precision.
+            precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the ascent's
+                products, too; for the rest see utils.set_precision.
         """
         self.to(device)
         self.device = device
@@ -118,6 +119,7 @@ class GLASS(nn.Module):
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
         self.cache, self.bfloat16 = cache, precision == "bf16" and not train_backbone
+        self.ascent_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
         self.meta_epochs, self.eval_epochs, self.limit = meta_epochs, eval_epochs, limit
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
@@ -293,7 +295,7 @@ class GLASS(nn.Module):
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
         noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
-        ascent, r_g = start_ascent(self.discriminator, true_feats, noise), None
+        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.ascent_dtype), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
             if step % PROJECT_EVERY:

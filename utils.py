@@ -102,6 +102,13 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 matrices itself: CUDA since Ampere, CPUs with AVX512-bf16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def check_device(device: torch.device) -> None:
     """Make sure that a device still works after an error.
 

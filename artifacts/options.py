@@ -241,7 +241,7 @@ class NetOptions:
     )
     precision: str = network(
         "fp32",
-        "fp32; tf32: faster matrix products on CUDA, rounded; bf16: the frozen backbone in bfloat16.",
+        "fp32; tf32: faster matrix products on CUDA, rounded; bf16: the frozen backbone and the ascent in bfloat16.",
         paper="fp32",
         type=click.Choice(PRECISIONS),
     )

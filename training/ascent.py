@@ -38,9 +38,13 @@ def ascend(discriminator: nn.Module, true_feats: torch.Tensor, gaus_feats: torch
     return RATE * grad / (grad.norm(dim=1, keepdim=True) + EPSILON)
 
 
-def start_ascent(discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor) -> "Ascent":
-    """Return the faster way to ascend against a discriminator; see Ascent."""
-    return (HiddenAscent if len(discriminator.body) == 1 else Ascent)(discriminator, true_feats, noise)
+def start_ascent(
+    discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None
+) -> "Ascent":
+    """Return the faster way to ascend against a discriminator; dtype is that of HiddenAscent."""
+    if len(discriminator.body) != 1:
+        return Ascent(discriminator, true_feats, noise)
+    return HiddenAscent(discriminator, true_feats, noise, dtype)
 
 
 class Ascent:
@@ -81,13 +85,18 @@ class HiddenAscent(Ascent):
 
     Rows are x = base + d, d = scale offset + W^T way, with way [N, H]; W^T is applied when rows are asked for. Around
     normal rows base is u, and ||d||^2 = scale^2 ||offset||^2 + way . W (scale offset + d) needs no x either.
+
+    Args:
+        dtype: of the factors of the steps' product, the rows' by default; bfloat16 rounds a step, not what it moves.
     """
 
     @torch.no_grad()
-    def __init__(self, discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor) -> None:
+    def __init__(
+        self, discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None
+    ) -> None:  # fmt: skip
         linear, self.norm, activation = discriminator.body[0]
         self.tail, self.slope = discriminator.tail[0].weight[0], activation.negative_slope  # [H]
-        self.kernel = linear.weight @ linear.weight.T  # K  [H, H]
+        self.kernel = (linear.weight @ linear.weight.T).to(dtype or true_feats.dtype)  # K  [H, H]
         z = linear(true_feats)  # [N, H]
         self.center = z.mean(0)  # z is counted from here: the batch norm does not mind, and its variance stays exact
         self.weight, self.bias = linear.weight, linear.bias - self.center
@@ -142,11 +151,17 @@ class HiddenAscent(Ascent):
         if self.way is None:
             self.way = torch.zeros_like(self.z)
         grad = self._gradient()
-        moved = torch.mm(grad, self.kernel, out=self.work)
+        moved = self._through_kernel(grad)
         length = self._dot(grad, moved).clamp_min_(0).sqrt_()  # ||W^T grad||
         pace = RATE / length.add_(EPSILON)
         self.z.addcmul_(moved, pace)
         self.way.addcmul_(grad, pace)
+
+    def _through_kernel(self, grad: torch.Tensor) -> torch.Tensor:
+        """Return grad K, [N, H]."""
+        if self.kernel.dtype == grad.dtype:
+            return torch.mm(grad, self.kernel, out=self.work)
+        return self.work.copy_(torch.mm(grad.to(self.kernel.dtype), self.kernel))
 
     def _gradient(self) -> torch.Tensor:
         """Return dL/dz for the synthetic rows, [N, H], and let the batch norm see the call.

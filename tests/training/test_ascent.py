@@ -64,3 +64,28 @@ def test_rows_climb_and_are_projected_step_after_step(layers, hypersphere):
     torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-6)
     for (key, want), got in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
         torch.testing.assert_close(got, want, msg=key)
+
+
+@pytest.mark.parametrize("hypersphere", [False, True])
+def test_products_in_bfloat16_round_the_way_and_not_the_rows(hypersphere):
+    torch.manual_seed(0)
+    discriminators = [Discriminator(96, 2, 64).train()]
+    discriminators.append(copy.deepcopy(discriminators[0]))
+    true, noise = torch.randn(200, 96), 0.015 * torch.randn(200, 96)
+    ways = []
+    for discriminator, dtype in zip(discriminators, (torch.float32, torch.bfloat16), strict=True):
+        ascent = start_ascent(discriminator, true, noise, dtype)
+        for step in range(1, 21):
+            ascent.climb()
+            if step % 5 == 0 and hypersphere:
+                ascent.project_around(torch.zeros(()), torch.tensor(9.0), torch.tensor(10.5))
+            elif step % 5 == 0:
+                ascent.project_around_normal(0.14, 0.16)
+        ways.append(ascent.rows() - true - noise)
+    exact, rounded = ways
+    off = (rounded - exact).norm(dim=1) / exact.norm(dim=1)
+    assert 0 < off.median() < 0.02  # of a step 1e-3 long, on rows 10 long
+    scores = [discriminator(true + way) for discriminator, way in zip(discriminators, ways, strict=True)]
+    torch.testing.assert_close(*scores, atol=1e-3, rtol=0)
+    for key, value in discriminators[0].state_dict().items():
+        torch.testing.assert_close(discriminators[1].state_dict()[key], value, atol=1e-4, rtol=1e-3, msg=key)

@@ -1,9 +1,9 @@
-"""How fast the program is: the release's way of computing (plain.py) against ours, on the same inputs, in turn.
+"""How fast the program is: the release's way of computing against ours, on the same inputs, in turn.
 
-`python benchmark.py` prints a line a row (workbench.py says what each computes): median wall seconds of both ways,
-their ratio, median CPU seconds, how far the answers lie apart, and whether that is within the row's tolerance. It
-exits with 1 where it is not. Nothing is downloaded. Seconds are per call, sample, mask or evaluated image; `memory`
-counts GB in their place.
+`python benchmark.py` prints a line a row: median wall seconds of both ways, their ratio, median CPU seconds, how far
+the answers lie apart, and whether that is within the row's tolerance. benchmarks/cases.py says what each row computes,
+benchmarks/reference.py is the release's way. The exit status is 1 where answers differ. Nothing is downloaded. Seconds
+are per call, sample, mask or evaluated image; `memory` counts GB in their place.
 """
 
 import json

@@ -246,7 +246,7 @@ class GLASS(nn.Module):
             cache: of the training images' features; without, they are computed.
 
         Returns:
-            the values of CURVES, [6], detached, on the device.
+            the values of progress.CURVES, [6], detached, on the device.
         """
         fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
         center = center.repeat(len(batch["aug"]), 1)  # [N, C]

@@ -48,6 +48,8 @@ from typing import Any
 
 import numpy as np
 
+from system.files import atomic_write
+
 FILE = "model.json"  # in a class folder; also the key of an exported file's metadata
 FORMAT = 1
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
@@ -255,6 +257,11 @@ class Card:
         if card is None:
             raise ValueError(f"{source} has format {version}, and {FORMAT} is the newest known here: update.")
         return card
+
+
+def write(folder: Path, card: Card) -> None:
+    """Write the card of a class folder."""
+    atomic_write(folder / FILE, card.to_json().encode())
 
 
 def read(folder: Path) -> Card:

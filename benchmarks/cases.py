@@ -1,4 +1,4 @@
-"""What benchmark.py measures: a case a row, the plain way (plain.py) and ours to one answer, on the same inputs.
+"""What benchmark.py measures: a case a row, the plain way (reference.py) and ours to one answer, on the same inputs.
 
 Weights are random and pictures are drawn, all from fixed seeds.
 """
@@ -65,7 +65,7 @@ class Case:
 
     Attributes:
         plain, ours: the ways.
-        difference: of their answers; what it counts stands beside benchmark.TOLERANCES.
+        difference: of their answers; what it counts stands beside timing.TOLERANCES.
         units: samples, masks, ... that a call makes; times are per unit.
     """
 

@@ -1,4 +1,4 @@
-"""A tested class, written down: from a run's networks, images and scores to its model.json (see card.py)."""
+"""What a tested class's model.json says: from a run's weights, images and scores to an artifacts.model_card.Card."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""What is refused before any training: options, memory, folders and weights that would fail a run later."""
+"""Checks before any training: options, memory, folders and weights that would fail a run later."""
 
 import logging
 import math

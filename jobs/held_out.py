@@ -20,7 +20,7 @@ from utils import derive_seed
 LOGGER = logging.getLogger(__name__)
 
 
-CALIBRATION = "calibration"  # what images are held out for; selection.SYNTHETIC is another
+CALIBRATION = "calibration"  # what images are held out for; options.SYNTHETIC is another
 
 
 class SyntheticDefects(Dataset):

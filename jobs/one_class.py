@@ -109,7 +109,7 @@ class ClassRun:
         elsewhere = self.settings.models_path != self.settings.run.results_path
         ours = self.settings.run.train or (known is None and not elsewhere)
         if ours and described != known:
-            files.atomic_write(self.folder / model_card.FILE, described.to_json().encode())
+            model_card.write(self.folder, described)
         card_writer.say_verdicts(self.name, described.threshold, tested)
         return described
 

@@ -1,4 +1,4 @@
-"""How processes share classes without talking to each other: by claims, and by the files that a class leaves.
+"""Sharing classes among processes that do not talk to each other: by claims, and by the files that a class leaves.
 
 Each process does its own classes first, then those that nobody has begun, from the far end, so that whoever has less
 to do takes over from whoever has more. A class counts as done once it has a result or a failure of this run. At the

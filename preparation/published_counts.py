@@ -1,4 +1,4 @@
-"""Whether as many images are there as the published data sets have."""
+"""Compares how many images a data set has with the published numbers."""
 
 from collections.abc import Iterable, Mapping
 

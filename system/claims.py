@@ -1,4 +1,4 @@
-"""Which process works on a folder: a claim is a file, made atomically, that its owner keeps young.
+"""Claims: one process at a time works on a folder. A claim is a file, made atomically, that its owner keeps young.
 
     with claim(folder):
         ...  # no other process of any machine that sees the folder is in here

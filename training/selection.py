@@ -1,11 +1,11 @@
-"""Which epoch's weights become ckpt_best_<epoch>.pth, and whether training stops early.
+"""Selection of the epoch whose weights become ckpt_best_<epoch>.pth, and early stopping.
 
     best        highest image + pixel AUROC on the test set, as released: the published numbers are chosen so
     last        the last epoch
     val         as best, on a part of the test set that is then left out of the test
     synthetic   as best, on normal images that are held out of training, with and without synthetic defects
 
-Which images a rule looks at is the caller's business (datasets/heldout.py); this module decides on the figures.
+Which images a rule looks at is the caller's business (jobs/held_out.py); this module decides on the figures.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Selection:
     """A rule that chooses an epoch.
 
     Attributes:
-        rule: one of RULES.
+        rule: one of options.RULES.
         patience: evaluations without improvement after which training stops; 0 for never.
         wanted_share: of the images that the rule holds out; None for SHARES.
     """

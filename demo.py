@@ -56,8 +56,8 @@ def cells(run: Path, data: Path, classname: str) -> list[Cell]:
     """Predict the first test picture of each kind; none is chosen.
 
     Returns:
-        a cell a picture: itself, its defect outlined, its heat map, and the same map in colours that run from the
-        lowest to the highest value on the pictures of all cells.
+        a cell a picture: itself, with the outline of its defect; its heat map; the same map in colours that run from
+        the lowest to the highest value on the pictures of all cells.
     """
     kinds = ["good", *(defect.__name__ for defect in DEFECTS)]
     paths = [data / classname / "test" / kind / "000.png" for kind in kinds]
@@ -67,10 +67,10 @@ def cells(run: Path, data: Path, classname: str) -> list[Cell]:
     drawn = []
     for kind, path, each in zip(kinds, paths, found, strict=True):
         picture, truth = np.asarray(reading.open_rgb(path)), data / classname / "ground_truth" / kind / "000_mask.png"
-        marked = outlined(picture, np.asarray(reading.open_mask(truth)) / 255, apart=1) if kind != "good" else picture
+        marked = outlined(picture, np.asarray(reading.open_mask(truth)) / 255, apart=2) if kind != "good" else picture
         stretched = drawing.heatmap((each.map - lowest) / (highest - lowest))
         caption = f"{classname}, {kind}: {each.score:.2f}, {each.verdict}"
-        drawn.append((caption, [picture, marked, drawing.heatmap(each.map), stretched]))
+        drawn.append((caption, [marked, drawing.heatmap(each.map), stretched]))
     return drawn
 
 

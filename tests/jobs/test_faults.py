@@ -1,4 +1,4 @@
-"""The short form of tests/long/faults.py; full disks, no memory, numbers that are none, classes that another run trains."""
+"""The short form of tests/long/faults.py; full disks, no memory, numbers that are none, classes that others train."""
 
 import errno
 import json

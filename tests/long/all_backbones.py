@@ -1,4 +1,4 @@
-"""One training step on each of the 41 backbones: `python -m tests.long.all_backbones [NAME ...] [--size 288]`.
+"""One training step on each of the 42 backbones: `python -m tests.long.all_backbones [NAME ...] [--size 288]`.
 
 Prints the table of docs/backbones.md. Weights are random, nothing is downloaded; every backbone has a process of its
 own, so that the memory needed is that of the largest (about 6 GB). No part of the test run, which takes small ones.

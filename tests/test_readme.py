@@ -9,7 +9,11 @@ import matplotlib
 import pytest
 
 import backbones
+import benchmark
+import demo
 import glass
+import main
+import prepare
 from artifacts import options, run_state
 from datasets.published import ALL, sizes
 from images import reading
@@ -160,3 +164,24 @@ def test_modules_and_files_in_the_text_exist():
     for document in DOCUMENTS:
         named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", document.read_text(encoding="utf-8"))
         assert [name for name in named if not (ROOT / name).is_file()] == [], document.name
+
+
+def test_every_option_in_the_text_is_an_option_of_some_program():
+    doors = (importlib.import_module(name).main for name in ("predict", "export", "report", "status", "reproduce"))
+    commands = [
+        main.main,
+        main.net,
+        main.dataset,
+        *doors,
+        benchmark.main,
+        demo.main,
+        *prepare.prepare.commands.values(),
+    ]
+    known = {name for command in commands for option in command.params for name in option.opts}
+    for document in DOCUMENTS:
+        blocks = re.findall(r"^```\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S)
+        lines = [line for block in blocks for line in block.splitlines() if re.match(r"(?:python|\S*bash) ", line)]
+        ours = [re.split(r" #|torchrun|-m ", line)[0] for line in lines if "pip" not in line and "venv" not in line]
+        assert {name for line in ours for name in re.findall(r"(?<=\s)--?[a-z]\w*", line)} - known == set(), (
+            document.name
+        )

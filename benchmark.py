@@ -22,15 +22,17 @@ from benchmarks.timing import PROC_STATUS, ROWS, Benchmark, machine, table
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--only", multiple=True, type=click.Choice(ROWS), help="Row to measure. Can be repeated. [all]")
 @click.option(
-    "--only", multiple=True, type=click.Choice(ROWS), help="Row to measure; may be given several times. [all]"
+    "--backbone", default=None, help="Backbone; it must have layer2 and layer3. [wideresnet50; resnet18 with --quick]"
 )
-@click.option("--backbone", default=None, help="Backbone with layer2 and layer3. [wideresnet50; resnet18 with --quick]")
 @click.option("--imagesize", default=None, type=click.IntRange(64), help="Side in pixels. [288; 96 with --quick]")
 @click.option("--batch_size", default=None, type=click.IntRange(2), help="Images in a batch. [8; 4 with --quick]")
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]), help="Where networks run.")
-@click.option("--quick", is_flag=True, help="Small sizes, one thread: checks the answers, not the speed.")
-@click.option("--json", "json_file", default=None, type=click.Path(path_type=Path), help="File for the rows.")
+@click.option("--quick", is_flag=True, help="Small sizes, one thread. It checks the answers, not the speed.")
+@click.option(
+    "--json", "json_file", default=None, type=click.Path(path_type=Path), help="Write the rows to this file as well."
+)
 def main(
     only: tuple[str, ...],
     backbone: str | None,
@@ -40,7 +42,7 @@ def main(
     quick: bool,
     json_file: Path | None,
 ) -> None:
-    """Measure the program against the release's way of computing, and compare the answers."""
+    """Time the program against the release's way of computing, and compare the answers."""
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("CUDA is not available: leave --device cuda out.")
     if "memory" in (only or ROWS) and not PROC_STATUS.is_file():

@@ -22,7 +22,11 @@ EXIT_DIFFERS, EXIT_WRONG = 1, 2
 @click.command(context_settings={"show_default": True})
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="Class folder.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights to use instead of the folder's best.")
-@click.option("--backbone_weights", type=click.Path(path_type=Path), help="Weights of the backbone, if not found.")
+@click.option(
+    "--backbone_weights",
+    type=click.Path(path_type=Path),
+    help="Weights of the backbone, if they are not found by themselves.",
+)
 @click.option("--format", "kind", required=True, type=click.Choice([ONNX, PT2]), help="ONNX, or PyTorch's own format.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, named .onnx or .pt2.")
 @click.option("--opset", default=LEAST_OPSET, type=int, help="ONNX operator set.")

@@ -34,7 +34,7 @@ T = TypeVar("T")
 @click.group(chain=True, context_settings={"show_default": True})
 @parameters(RunOptions)
 def main(**_: Any) -> None:
-    """Train and test GLASS, an anomaly detector that learns from good images only."""
+    """Train and test GLASS, which learns to find defects from good images only."""
 
 
 @main.result_callback()
@@ -42,7 +42,7 @@ def run(parts: list[NetOptions | DataOptions], **group: Any) -> None:
     """Run what the chained commands describe.
 
     Exits with 0: done; 1: a class failed, or another run trains it; 2: wrong input, or nowhere to write to;
-    130 or 143: SIGINT or SIGTERM came, and the same command goes on from there.
+    130 or 143: SIGINT or SIGTERM stopped it, and the same command continues.
     """
     given = {type(part): part for part in parts}
     for wanted, kind in (("net", NetOptions), ("dataset", DataOptions)):
@@ -104,8 +104,8 @@ def net(**values: Any) -> NetOptions:
 def dataset(**values: Any) -> DataOptions:
     """Choose the images: data set NAME in DATA_PATH, textures for synthetic defects in AUG_PATH (dtd/images).
 
-    NAME folder takes one's own pictures: DATA_PATH/CLASS holds good ones. Without AUG_PATH, or with none, textures are
-    drawn by formula.
+    The NAME folder is for your own pictures: DATA_PATH/CLASS holds the good ones. Without AUG_PATH, or with the word
+    none, textures are drawn by formula.
     """
     return made(DataOptions.given, values)
 

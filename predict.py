@@ -36,28 +36,46 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Class folder, or a file of export.py.")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="Weights to use instead of the folder's best; no threshold."
+    "--model", required=True, type=click.Path(path_type=Path), help="Class folder, or a file that export.py wrote."
 )
 @click.option(
-    "--backbone_weights", type=click.Path(path_type=Path), help="Weights of the backbone, if not found by themselves."
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Weights to use instead of the folder's best. They have no threshold.",
 )
-@click.option("--out", default="predictions", type=click.Path(path_type=Path), help="Folder for everything written.")
+@click.option(
+    "--backbone_weights",
+    type=click.Path(path_type=Path),
+    help="Weights of the backbone, if they are not found by themselves.",
+)
+@click.option(
+    "--out", default="predictions", type=click.Path(path_type=Path), help="Folder for everything that is written."
+)
 @click.option("--threshold", type=float, help="Score above which a picture is NG, instead of the calibrated one.")
 @click.option(
     "--false_alarm_rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of good pictures that may be NG, to compute the threshold for.",
+    help="Share of good pictures that may be NG. It sets the threshold.",
 )
 @click.option("--tile", metavar="HxW", help="Cut large pictures into tiles of this size in pixels.")
-@click.option("--overlap", type=click.IntRange(0), help="Pixels that tiles overlap by: a quarter of a tile by default.")
-@click.option("--batch_size", type=click.IntRange(1), default=8, help="Pictures, or tiles, scored together.")
+@click.option("--overlap", type=click.IntRange(0), help="Overlap of tiles in pixels. By default a quarter of a tile.")
+@click.option("--batch_size", type=click.IntRange(1), default=8, help="Pictures or tiles that are scored together.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:<number>.")
-@click.option("--overlays", "shown", type=click.Choice(["all", "ng", "none"]), default="all", help="Pictures to draw.")
-@click.option("--save_maps", type=click.Choice(["npy", "tiff"]), help="Keep anomaly maps: float32, picture's size.")
-@click.option("--recursive", is_flag=True, help="Take pictures in folders below, too.")
-@click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive, until Ctrl-C.")
+@click.option(
+    "--overlays",
+    "shown",
+    type=click.Choice(["all", "ng", "none"]),
+    default="all",
+    help="Pictures to draw an overlay of.",
+)
+@click.option(
+    "--save_maps",
+    type=click.Choice(["npy", "tiff"]),
+    help="Keep the anomaly maps: float32, in the size of the picture.",
+)
+@click.option("--recursive", is_flag=True, help="Look in subfolders, too.")
+@click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive. Ctrl-C stops it.")
 @click.option("--fail_on_ng", is_flag=True, help="Exit with 3 if a picture is NG.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 def main(

@@ -41,12 +41,14 @@ SHARED = ("seed", "results_path")  # options of main.py's group that a preview d
 WRONG_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 data_path = click.argument("data_path", type=click.Path(path_type=Path))
-layout_option = click.option("--layout", default=None, type=click.Choice(LAYOUTS), help="Found out if not given.")
+layout_option = click.option(
+    "--layout", default=None, type=click.Choice(LAYOUTS), help="Layout of the data; found out if not given."
+)
 normal_option = click.option(
     "--normal_dir",
     default=[GOOD],
     multiple=True,
-    help="Folder of normal images, in the layouts mvtec and folder; may be given several times.",
+    help="Folder of normal images, in the layouts mvtec and folder. Can be repeated.",
 )
 
 
@@ -70,19 +72,19 @@ def prepare() -> None:
 @prepare.command()
 @data_path
 @layout_option
-@click.option("--aug", default=None, type=click.Path(path_type=Path), help="Folder of textures to check, too.")
-@click.option("--subdatasets", "-d", multiple=True, help="Class; may be given several times. All, if none is given.")
+@click.option("--aug", default=None, type=click.Path(path_type=Path), help="Folder of textures to check as well.")
+@click.option("--subdatasets", "-d", multiple=True, help="Class; all if none is given. Can be repeated.")
 @normal_option
-@click.option("--show", default=3, type=click.IntRange(1), help="Files that are named for each finding.")
+@click.option("--show", default=3, type=click.IntRange(1), help="Number of files to name for each finding.")
 def check(
     data_path: Path, layout: str | None, aug: Path | None, subdatasets: tuple[str, ...], normal_dir: tuple[str, ...],
     show: int,
 ) -> None:  # fmt: skip
-    """Decode every picture and mask of DATA_PATH and tell all that is wrong with it.
+    """Decode every picture and mask of DATA_PATH and list everything that is wrong.
 
-    The layout is `visa` where its list or folders are there, `mvtec` where a class has test and ground_truth, else
-    `folder`. An error must be mended first. A warning lets training run, maybe with other options only, on data that
-    may not be what was meant. A note is for information. Exit status: 0 usable, with warnings or without; 2 unusable.
+    The layout is `visa` if its list or folders are there, `mvtec` if a class has test and ground_truth, else
+    `folder`. Fix every error before training. With a warning you can train, perhaps with other options, but the data
+    may not be what you meant. A note is for information. Exit status: 0 usable, 2 unusable.
     """
     layout = layout or detect(data_path)
     trees = read_trees(data_path, layout, subdatasets, normal_dir)
@@ -131,9 +133,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 )
 @data_path
 @layout_option
-@click.option("--subdatasets", "-d", multiple=True, required=True, help="Class; may be given several times.")
+@click.option("--subdatasets", "-d", multiple=True, required=True, help="Class. Can be repeated.")
 @normal_option
-@click.option("--overwrite", is_flag=True, help="Make the masks that are there already anew, too.")
+@click.option("--overwrite", is_flag=True, help="Replace masks that are already there.")
 def fgmask(
     data_path: Path, layout: str | None, subdatasets: tuple[str, ...], normal_dir: tuple[str, ...], overwrite: bool
 ) -> None:
@@ -146,11 +148,11 @@ def fgmask(
 
 @prepare.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--url", default=DTD_URL, help="Another address of the same archive; its SHA-256 is checked.")
+@click.option("--url", default=DTD_URL, help="Address of the archive. Its SHA-256 is checked.")
 def dtd(out: Path, url: str) -> None:
     """Fetch the textures DTD (about 600 MB) into OUT/dtd; AUG_PATH is then OUT/dtd/images.
 
-    A download that was cut off goes on where it stopped; an archive that lies in OUT is not fetched again.
+    Run it again after a broken download and it continues. An archive that is already in OUT is not fetched again.
     """
     textures = out / "dtd" / "images"
     if textures.is_dir() and len(list_images(textures, recursive=True)) == audit.DTD_TEXTURES:
@@ -167,8 +169,8 @@ def dtd(out: Path, url: str) -> None:
 def visa_split(data_path: Path) -> None:
     """Check VisA's split_csv/1cls.csv, or write one where it is missing.
 
-    VisA ships its list, and no rule is published that makes it anew. The one written here keeps every tenth normal
-    image of a class, by name, and all defects for the test: figures then do not compare with the paper's.
+    VisA ships this list, and nobody has published a rule that makes it again. The list written here tests on every
+    tenth normal image of a class, by name, and on all defects. Its figures do not compare with the paper's.
     """
     path = data_path / SPLIT_FILE
     if path.is_file():
@@ -189,16 +191,16 @@ def visa_split(data_path: Path) -> None:
     params=[*main.dataset.params, *(option for option in main.main.params if option.name in SHARED)],
     context_settings={"show_default": True},
 )
-@click.option("-n", "count", default=8, type=click.IntRange(1), help="Images to show of each class.")
+@click.option("-n", "count", default=8, type=click.IntRange(1), help="Number of images of each class.")
 @click.option(
-    "--out", default="preview.png", type=click.Path(path_type=Path, dir_okay=False), help="The sheet to write, a PNG."
+    "--out", default="preview.png", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to write."
 )
 def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any) -> None:
-    """Draw a sheet normal | mask | synthetic defect of what a run with these options sees first.
+    """Draw the first samples that a run with these options sees: normal image, mask, synthetic defect.
 
-    It takes the `dataset` part of a run's command line as it is; what has no bearing on a picture is ignored. The
-    mask is the one that the network learns, on a feature grid of 8 pixels, which most backbones have. Judgements of
-    earlier runs, which --fg 2 goes by, are read from --results_path.
+    It takes the `dataset` part of a run's command line and ignores what does not change a picture. The mask is the
+    one that the network learns, on a feature grid of 8 pixels, which most backbones have. --fg 2 uses the judgements
+    of earlier runs in --results_path.
     """
     data = main.dataset.callback(**options)
     if data.distribution == JUDGE_ONLY:

@@ -15,7 +15,12 @@ from reporting.paper_table import missed, read, to_csv, to_json, to_text
 
 @click.command(context_settings={"show_default": True})
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--band", type=click.FloatRange(0), default=comparison.BAND, help="Points below the paper still reached.")
+@click.option(
+    "--band",
+    type=click.FloatRange(0),
+    default=comparison.BAND,
+    help="Points below the paper that still count as reached.",
+)
 @click.option("--json", "form", flag_value="json", help="Print JSON instead of the table.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV instead of the table.")
 def main(results: Path, band: float, form: str | None) -> None:

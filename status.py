@@ -22,9 +22,11 @@ from reporting.class_table import DONE, FAILED, Row, read, to_text
     is_flag=False,
     flag_value=5,
     metavar="[SECONDS]",
-    help="Show it again every so many seconds (5 without a number), until all is done or failed.",
+    help="Show it again every so many seconds (default 5) until every class is done or failed.",
 )
-@click.option("--collect", is_flag=True, help="Make results.csv and the report anew from the classes' own files first.")
+@click.option(
+    "--collect", is_flag=True, help="First make results.csv and the report again from the files of the classes."
+)
 def main(results: Path, watch: float | None, collect: bool) -> None:
     """Show how far the classes of the folder RESULTS are."""
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
-from system.parameters import Number, Size
+from system.parameters import Number, Seed, Size
 
 MODEL = "model"  # goes to GLASS.load
 READER = "reader"  # goes to the reader of the images
@@ -80,37 +80,40 @@ random_transform = partial(option, 0, shapes=(READER, TRAINING), paper=0)
 class RunOptions:
     """Options of the command group: where results go, on which device, and which epoch counts."""
 
-    results_path: Path = option(Path("results"), "Folder for everything a run writes.", type=click.Path(path_type=Path))
+    results_path: Path = option(
+        Path("results"), "Folder for everything that a run writes.", type=click.Path(path_type=Path)
+    )
     models_path: Path | None = option(
-        None, "Results folder to read trained models from, if another.", type=click.Path(path_type=Path)
+        None, "Results folder to read trained models from, if it is another one.", type=click.Path(path_type=Path)
     )
     gpu: tuple[int, ...] = option(
         (),
-        "CUDA device to use; the CPU where there is none, or for -1. Given several times: a process on each, which "
-        "share the classes. Processes of torchrun and srun take the one of their local rank.",
+        "CUDA device; -1 is the CPU, which is also used where there is no GPU. Repeat it to share the classes among "
+        "several devices, one process each. Under torchrun and srun each process takes the device of its local rank.",
         multiple=True,
         type=int,
         show_default="0",
     )
     shard: str | None = option(
         None,
-        "Do only every N-th class, from class I on, I = 0 .. N - 1; other runs may do the other shards.",
+        "Do only every N-th class, beginning with class I (0 to N - 1). Other runs do the other shards.",
         metavar="I/N",
     )
     seed: int = option(
         0,
-        "Seed of weights and of every random draw.",
+        "Seed of the initial weights and of every random draw.",
         shapes=(TRAINING, VAL_SPLIT),
         compared=True,
-        type=click.IntRange(-(2**63), 2**63 - 1),
+        type=Seed(),
     )
     test: str = option(
-        "ckpt", "ckpt: train, then test; test: only test what is trained.", type=click.Choice(["ckpt", "test"])
+        "ckpt", "ckpt: train, then test. test: only test what is trained.", type=click.Choice(["ckpt", "test"])
     )
     select: str = option(
         BEST,
-        "Epoch that is kept as the best: by image + pixel AUROC on the test set (best, as released), on a part of it "
-        "that is then not tested (val), or on held-out normal images with synthetic defects (synthetic); or the last.",
+        "Which epoch to keep. best: highest image + pixel AUROC on the test set, as released. val: the same on a share "
+        "of the test set, which the test then leaves out. synthetic: the same on held-out normal images with synthetic "
+        "defects. last: the last epoch.",
         shapes=(TRAINING, VAL_SPLIT),
         compared=True,
         paper=BEST,
@@ -118,28 +121,29 @@ class RunOptions:
     )
     val_share: float | None = option(
         None,
-        "Share of the test set (val; 0.5 by default) or of the training images (synthetic; 0.1) to choose on.",
+        "Share to choose the epoch on: of the test set for val (default 0.5), of the training images for synthetic "
+        "(default 0.1).",
         shapes=(TRAINING, VAL_SPLIT),
         type=Number(0, 1, min_open=True, max_open=True),
     )
     patience: int = option(
         0,
-        "Stop training after this many evaluations without improvement; 0 for never.",
+        "Stop after this many evaluations without improvement; 0: never.",
         shapes=(TRAINING,),
         paper=0,
         type=click.IntRange(0),
     )
     false_alarm_rate: float = option(
         0.01,
-        "Share of normal images that may score above the threshold in model.json.",
+        "Share of normal images that may score above the threshold.",
         type=Number(0, 1, min_open=True, max_open=True),
     )
     fresh: bool = option(
         False,
-        "Train anew what is trained already; earlier runs are kept in models/backbone_0/old.",
+        "Train again what is already trained. Earlier runs move to models/backbone_0/old.",
         is_flag=True,
     )
-    deterministic: bool = option(False, "Make CUDA repeat a run's bits, too, at the cost of speed.", is_flag=True)
+    deterministic: bool = option(False, "Make runs on CUDA repeatable to the bit. Slower.", is_flag=True)
     log_group: str = option("group", IGNORED)
     log_project: str = option("project", IGNORED)
     run_name: str = option("test", IGNORED)
@@ -160,7 +164,7 @@ class NetOptions:
 
     backbone_names: tuple[str, ...] = option(
         ("wideresnet50",),
-        "Backbone; NAME.seed-K seeds its training with K. May be given several times.",
+        "Backbone. NAME.seed-K seeds its training with K. Can be repeated.",
         "-b",
         compared=True,
         paper="wideresnet50",
@@ -169,52 +173,59 @@ class NetOptions:
     )
     layers_to_extract_from: tuple[str, ...] = trained(
         (),
-        "Layer to take features from (default: the natural ones). With several backbones: 0.LAYER, 1.LAYER.",
+        "Layer to take features from; by default those of docs/backbones.md. Can be repeated. With several backbones: "
+        "0.LAYER, 1.LAYER.",
         "-le",
         paper="layer2,layer3",
         multiple=True,
     )
     backbone_weights: str = trained(
         "imagenet",
-        "Weights of the backbone: ImageNet's, random ones, or a state dict (.pth, .safetensors).",
+        "Weights of the backbone: trained on ImageNet, random, or a state dict (.pth, .safetensors).",
         paper="imagenet",
         metavar="imagenet|random|FILE",
     )
     pretrain_embed_dimension: int = network(
-        1024, "Width each layer's neighbourhoods are pooled to.", paper=1536, type=click.IntRange(1), compared=True
+        1024,
+        "Width that the neighbourhoods of each layer are pooled to.",
+        paper=1536,
+        type=click.IntRange(1),
+        compared=True,
     )
     target_embed_dimension: int = network(
         1024, "Width of a feature row.", paper=1536, type=click.IntRange(1), compared=True
     )
     patchsize: int = network(
-        3, "Side of a neighbourhood on the feature grid, odd.", paper=3, type=click.IntRange(1, 99)
+        3, "Side of a neighbourhood on the feature grid; odd.", paper=3, type=click.IntRange(1, 99)
     )
-    meta_epochs: int = network(640, "Epochs to train.", paper=640, type=click.IntRange(1), compared=True)
+    meta_epochs: int = network(640, "Number of epochs.", paper=640, type=click.IntRange(1), compared=True)
     eval_epochs: int = network(
-        1, "Evaluate on the test set every this many epochs.", paper=1, type=click.IntRange(1), compared=True
+        1, "Number of epochs between two evaluations.", paper=1, type=click.IntRange(1), compared=True
     )
     dsc_layers: int = network(2, "Linear layers of the discriminator.", paper=2, type=click.IntRange(1, 1000))
-    dsc_hidden: int = network(1024, "Width of its hidden layers.", paper=1024, type=click.IntRange(1), compared=True)
-    dsc_margin: float = network(0.5, "Score that the logged shares p_true and p_fake count from.", type=Number())
+    dsc_hidden: int = network(
+        1024, "Width of the discriminator's hidden layers.", paper=1024, type=click.IntRange(1), compared=True
+    )
+    dsc_margin: float = network(0.5, "Score at which the logged shares p_true and p_fake are counted.", type=Number())
     pre_proj: int = network(
         1, "Linear layers of the feature adaptor; 0 for none.", paper=1, type=click.IntRange(0, 1000)
     )
     mining: int = network(
-        1, "1: gradient ascent on the noisy features; 0: noise alone.", paper=1, type=click.IntRange(0, 1)
+        1, "1: gradient ascent on the noisy features. 0: noise alone.", paper=1, type=click.IntRange(0, 1)
     )
-    noise: float = network(0.015, "Standard deviation of the noise on features.", paper=0.015, type=Number(0))
+    noise: float = network(0.015, "Standard deviation of the noise on the features.", paper=0.015, type=Number(0))
     radius: float = network(
-        0.75, "Quantile of the distances from the center that makes the radius.", paper=0.75, type=Number(0, 1)
+        0.75, "Quantile of the distances from the center that is the radius.", paper=0.75, type=Number(0, 1)
     )
     p: float = network(
         0.5,
-        "Quantile of hardness below which rows are left out of the focal loss; 0 keeps all.",
+        "The focal loss leaves out the rows below this quantile of hardness; 0 keeps all.",
         paper=0.5,
         type=Number(0, 1),
     )
     lr: float = network(
         0.0001,
-        "Learning rate of the adaptor; the discriminator's is twice that.",
+        "Learning rate of the adaptor. The discriminator has twice this rate.",
         paper=0.0001,
         type=Number(0, min_open=True),
         compared=True,
@@ -228,24 +239,24 @@ class NetOptions:
     step: int = network(20, "Steps of gradient ascent.", paper=20, type=click.IntRange(0))
     limit: int = network(
         392,
-        "An epoch ends after the batch that brings the images seen above this.",
+        "An epoch ends after the batch that passes this number of images.",
         paper=392,
         type=click.IntRange(1),
         compared=True,
     )
     cache: str = option(
         AUTO,
-        "Where features that do not change are kept: where they fit, on the device, in host memory, or nowhere.",
+        "Where to keep features that never change: wherever they fit, on the device, in host memory, or nowhere.",
         shapes=(MODEL,),
         type=click.Choice(PLACES),
     )
     precision: str = network(
         "fp32",
-        "fp32; tf32: faster matrix products on CUDA, rounded; bf16: the frozen backbone and the ascent in bfloat16.",
+        "tf32: faster, rounded matrix products on CUDA. bf16: the frozen backbone and the ascent in bfloat16.",
         paper="fp32",
         type=click.Choice(PRECISIONS),
     )
-    train_backbone: bool = network(False, "Train the backbone, too.", paper=False, is_flag=True)
+    train_backbone: bool = network(False, "Train the backbone as well.", paper=False, is_flag=True)
 
     def __post_init__(self) -> None:
         if self.patchsize % 2 == 0:
@@ -256,22 +267,20 @@ class NetOptions:
 class DataOptions:
     """Options and arguments of the command `dataset`: which images, how read, and how defects are synthesised."""
 
-    subdatasets: tuple[str, ...] = option((), "Class; may be given several times.", "-d", multiple=True, required=True)
+    subdatasets: tuple[str, ...] = option((), "Class. Can be repeated.", "-d", multiple=True, required=True)
     batch_size: int = sample(8, "Images in a batch.", paper=8, type=click.IntRange(1), compared=True)
-    num_workers: int = option(
-        16, "Processes that load images; at most the machine's cores are used.", type=click.IntRange(0)
-    )
+    num_workers: int = option(16, "Processes that load images; at most one for each core.", type=click.IntRange(0))
     resize_mode: str = sample(
         CROP,
-        "crop: cut the centre out of the resized picture; stretch: to the size, aspect not kept; letterbox: aspect "
-        "kept, padded.",
+        "crop: resize, then cut out the centre. stretch: resize to the exact size; the aspect changes. letterbox: keep "
+        "the aspect and pad.",
         paper=CROP,
         own=LETTERBOX,
         type=click.Choice(MODES),
     )
     resize: int | tuple[int, int] | None = sample(
         None,
-        "Pixels the shorter side is resized to before the crop; HxW does not keep the aspect.",
+        "Length of the shorter side before the crop, in pixels. HxW changes the aspect.",
         paper=288,
         type=Size(),
         metavar="N|HxW",
@@ -279,19 +288,24 @@ class DataOptions:
         compared=True,
     )
     imagesize: int | tuple[int, int] = sample(
-        288, "Pixels of the network's picture: a side, or HxW.", paper=288, type=Size(), metavar="N|HxW", compared=True
+        288,
+        "Size of the network's input in pixels: one side, or HxW.",
+        paper=288,
+        type=Size(),
+        metavar="N|HxW",
+        compared=True,
     )
-    rotate_degrees: float = random_transform("Rotate training images by up to this.", type=Number(0))
+    rotate_degrees: float = random_transform("Rotate training images by up to this many degrees.", type=Number(0))
     translate: float = random_transform("Shift training images by up to this share of their size.", type=Number(0, 1))
     scale: float = random_transform("Scale training images by up to this share.", type=Number(0, 1, max_open=True))
     brightness: float = random_transform(
-        "Jitter the brightness of training images by up to this share.", type=Number(0), reader="brightness_factor"
+        "Change the brightness of training images by up to this share.", type=Number(0), reader="brightness_factor"
     )
     contrast: float = random_transform(
-        "Jitter the contrast of training images by up to this share.", type=Number(0), reader="contrast_factor"
+        "Change the contrast of training images by up to this share.", type=Number(0), reader="contrast_factor"
     )
     saturation: float = random_transform(
-        "Jitter the saturation of training images by up to this share.", type=Number(0), reader="saturation_factor"
+        "Change the saturation of training images by up to this share.", type=Number(0), reader="saturation_factor"
     )
     gray: float = random_transform("Probability of turning a training image gray.", type=Number(0, 1), reader="gray_p")
     hflip: float = random_transform(
@@ -302,15 +316,18 @@ class DataOptions:
     )
     distribution: int = sample(
         0,
-        "Hypothesis: 0 by table, 1 only judge, 2 manifold, 3 hypersphere, 4 opposite of the table.",
+        "Hypothesis. 0: from the table. 1: judge the images and stop. 2: manifold. 3: hypersphere. 4: the opposite of "
+        "the table.",
         type=click.IntRange(0, 4),
         compared=True,
     )
-    mean: float = sample(0.5, "Mean of the blend's opacity beta.", paper=0.5, type=Number())
+    mean: float = sample(
+        0.5, "Mean of beta, the share of the picture that shows through a synthetic defect.", paper=0.5, type=Number()
+    )
     std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
     fg: int = sample(
         1,
-        "Keep synthetic defects on the foreground: 0 never, 1 always, 2 by table.",
+        "Keep synthetic defects on the foreground. 0: never. 1: always. 2: as the table says.",
         paper=1,
         own=0,
         type=click.IntRange(0, 2),
@@ -318,13 +335,15 @@ class DataOptions:
     )
     calibration: float = trained(
         0.0,
-        "Share of the training images that is not trained on, but sets the threshold; 0: the test's normals do.",
+        "Share of the training images held out to set the threshold. 0: the normal test images set it.",
         paper=0,
         own=0.1,
         type=Number(0, 1, max_open=True),
         show_default=f"0; 0.1 for {OWN}",
     )
-    rand_aug: int = sample(1, "1: change each texture by three random operations.", paper=1, type=click.IntRange(0, 1))
+    rand_aug: int = sample(
+        1, "1: change each texture by three random operations. 0: leave it.", paper=1, type=click.IntRange(0, 1)
+    )
     downsampling: int = option(
         8,
         "Accepted for old command lines; the backbone's own grid decides.",
@@ -332,7 +351,7 @@ class DataOptions:
         type=click.IntRange(1),
     )
     normal_dir: tuple[str, ...] = sample(
-        (GOOD,), "Name of a folder of normal pictures. May be given several times.", multiple=True
+        (GOOD,), "Name of a folder of normal pictures. Can be repeated.", multiple=True
     )
     skip_broken: bool = option(
         False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True

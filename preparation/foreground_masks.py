@@ -26,11 +26,11 @@ from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
-METHOD = """Method, for parts on a background that the picture's border shows: a quadratic surface fitted in CIELAB to
-the border, outliers trimmed, is the background; Otsu's threshold on the colour distance from it, and once more above
-it, tell what may be and what certainly is the part; GrabCut decides between them, and keeps soft shadows out;
-morphology removes specks and closes small holes. A mask is unstable if a small change of the threshold (x 0.8, x 1.25)
-or of the brightness (x 0.9) leaves an IoU below 0.8."""
+METHOD = """The method is for parts on a background that reaches the picture's border. The background is a quadratic
+surface in CIELAB, fitted to the border without outliers. Otsu's threshold on the colour distance from it separates
+what may be the part; a second threshold above it separates what certainly is. GrabCut decides between them and leaves
+soft shadows out. Morphology removes specks and closes small holes. A mask is unstable if a small change of the
+threshold (x 0.8, x 1.25) or of the brightness (x 0.9) leaves an IoU below 0.8."""
 
 WORK_SIDE = 384  # pixels that the longer side has at most while a mask is made
 BORDER = 0.04  # share of the shorter side that is taken for background

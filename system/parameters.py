@@ -32,3 +32,16 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+    def _describe_range(self) -> str:  # click writes x<=None where there are no limits
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
+
+class Seed(click.IntRange):
+    """A whole number of 64 bits."""
+
+    def __init__(self) -> None:
+        super().__init__(-(2**63), 2**63 - 1)
+
+    def _describe_range(self) -> str:  # 40 digits tell a reader of --help nothing
+        return ""

@@ -4,6 +4,7 @@ In a document, a generated part stands between <!-- generated: NAME --> and <!--
 each with what MAKERS makes of it.
 """
 
+import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +20,6 @@ from tests.test_arrows import MAY_IMPORT, ONLY, ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.S)
-ROOMS = {  # folder -> what is in it, from what everything stands on to what stands on everything
-    "system": "what the operating system gives: files, downloads, processes, signals",
-    "images": "pictures as arrays: reading, geometry, drawing",
-    "artifacts": "the files that a run leaves, each with its reader and its writer; the options of a run",
-    "datasets": "where pictures lie, and the samples made of them; local anomaly synthesis (Eq. 4)",
-    "training": "the loop around a training step; gradient ascent (Eq. 2), evaluation, feature cache",
-    "inference": "a trained model on new pictures, with PyTorch or an exported file",
-    "preparation": "data before any training: checks, foreground masks, previews",
-    "reporting": "results as pages and tables, and their comparison with the paper",
-    "jobs": "all classes of a command line: settings, checks, sharing, one class after the other",
-    "benchmarks": "the reference implementation, timings, and the scripts behind the results",
-}
 DATA_SETS = {"mvtec": "MVTec AD", "visa": "VisA", "mpdd": "MPDD", "wfdd": "WFDD"}
 PROGRAMS = {
     "ours": "**GLASS, this repository**",
@@ -76,11 +65,12 @@ def _default(option: click.Option) -> str:
 
 
 def rooms() -> str:
-    """List the folders and their modules."""
+    """List the folders, what they say of themselves, and their modules."""
     rows = []
-    for room, about in ROOMS.items():
+    for room in [room for room in MAY_IMPORT if (ROOT / room).is_dir()]:
+        about = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8")))
         modules = [path.stem for path in sorted((ROOT / room).glob("*.py")) if path.stem != "__init__"]
-        rows.append([f"`{room}/`", about, ", ".join(modules)])
+        rows.append([f"`{room}/`", " ".join(about.split()), ", ".join(modules)])
     return peers.markdown(["folder", "holds", "modules"], rows, 3)
 
 
@@ -103,7 +93,7 @@ def published_means() -> str:
     """List the paper's figures for the hypothesis judged per class, means over the classes."""
     rows = []
     for data, name in DATA_SETS.items():
-        figures = published._published()[data, published.MEAN, ("glass-j", "wideresnet50")]
+        figures = published.published_figures()[data, published.MEAN, ("glass-j", "wideresnet50")]
         rows.append([name, *(f"{figures[metric]:.1f}" for metric in published.METRICS)])
     return peers.markdown(["data set", *published.METRICS.values()], rows, 1)
 

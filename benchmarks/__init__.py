@@ -1,0 +1,1 @@
+"""What was measured, and how: the reference implementation, timings, other programs, and the page of results."""

@@ -70,7 +70,7 @@ def rooms() -> str:
     for room in [room for room in MAY_IMPORT if (ROOT / room).is_dir()]:
         about = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8")))
         modules = [path.stem for path in sorted((ROOT / room).glob("*.py")) if path.stem != "__init__"]
-        rows.append([f"`{room}/`", " ".join(about.split()), ", ".join(modules)])
+        rows.append([f"`{room}/`", " ".join(about.partition("\n\n")[0].split()), ", ".join(modules)])
     return peers.markdown(["folder", "holds", "modules"], rows, 3)
 
 

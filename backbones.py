@@ -17,7 +17,6 @@ import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import SplitAttn
 from torch import nn
 
@@ -137,8 +136,6 @@ def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | 
     else:
         path = _imagenet_file(name) if weights == IMAGENET else Path(weights)
         network, missing = _build_from(path, entry, options)
-    if entry.source == PIP:
-        _scale_as_trained(network.conv_stem)
     network.missing_keys = missing
     network.name, network.seed = name, None
     network.train()
@@ -239,14 +236,6 @@ def _build_from_package(entry: Backbone) -> nn.Module:
     network = _build(entry, {})
     network.load_state_dict(dict(zip(network.state_dict(), tensors.values(), strict=True)))
     return network
-
-
-def _scale_as_trained(first: nn.Module) -> None:
-    """Let a network's first layer, trained on pixels in [-1, 1], take images of ImageNet's mean and deviation."""
-    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
-    first.register_buffer("scale", 2 * deviation, persistent=False)
-    first.register_buffer("shift", 2 * mean - 1, persistent=False)
-    first.register_forward_pre_hook(lambda layer, inputs: (inputs[0] * layer.scale + layer.shift,))
 
 
 def _build_from(path: Path, entry: Backbone, options: Options) -> tuple[nn.Module, list[str]]:

@@ -8,7 +8,7 @@ constant memory: AUROC is then off by about 1e-9, PRO and AUPRO by 1e-7, AP by 1
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -181,6 +181,11 @@ class ImageScores:
         self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
         self.labels.extend(np.asarray(labels).tolist())
         self.paths.extend(paths)
+
+    def keep_curves(self, image: Mapping[str, np.ndarray], pixel: Mapping[str, np.ndarray]) -> None:
+        """Take the curves of the image and of the pixel metrics, by name."""
+        self.curves = {f"image_{key}": curve for key, curve in image.items()}
+        self.curves |= {f"pixel_{key}": curve for key, curve in pixel.items()}
 
     def of(self, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and highest map values of the images with a label."""

@@ -191,6 +191,12 @@ class AnomalyDataset(Dataset):
         part.jitter = ImageJitter() if held_out else self.jitter
         return part
 
+    def without_defects(self) -> "AnomalyDataset":
+        """Return the same images, without synthetic defects."""
+        same = copy.copy(self)
+        same.textures = None
+        return same
+
     def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":
         """Return the same images for a feature grid (h, w), that of the backbone."""
         same = copy.copy(self)

@@ -122,7 +122,7 @@ def share_out(
         _say_last(test, selection.patience)
     if calibration > 0:
         train, held = hold_out(train, calibration, seed, CALIBRATION)
-        held.textures = None  # no defects
+        held = held.without_defects()
         LOGGER.info("%s: %d normal images are held out for the threshold.", train.name, len(held))
     if rule == SYNTHETIC:
         train, normals = hold_out(train, selection.share, seed, SYNTHETIC)

@@ -4,6 +4,7 @@ All of it lies in the class folder, so that the report can be made again, anywhe
 evidence.json, and the pictures that reporting/review.py tells of.
 """
 
+import dataclasses
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -78,7 +79,8 @@ def keep(
         pictures: folder of the test's pictures 001.png, ..., of which TensorBoard shows some as they are.
         events: folder of the training's TensorBoard files.
     """
-    found.figures, found.training = dict(result.best), tensorboard.read_curves(events, EVALUATIONS)
+    curves = tensorboard.read_curves(events, EVALUATIONS)
+    found = dataclasses.replace(found, figures=dict(result.best), training=curves)
     files.atomic_write(folder / test_scores.EVIDENCE_FILE, test_scores.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):
         _replace(folder, name, map(_judged, worst.found[label]))

@@ -78,8 +78,7 @@ def evaluate(
                 files.atomic_write(pictures / f"{count:03d}.png", encode_png(side_by_side(*panels)))
                 viewer(int(label), float(score), panels)
     if record is not None:
-        record.curves = {f"image_{key}": curve for key, curve in image_metrics.curves().items()}
-        record.curves |= {f"pixel_{key}": curve for key, curve in pixel_metrics.curves().items()}
+        record.keep_curves(image_metrics.curves(), pixel_metrics.curves())
     results = {f"image_{key}": value for key, value in image_metrics.compute().items()}
     return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
 

@@ -31,7 +31,7 @@ class Evidence:
         labels: 0 (normal) or 1 (defect), an image each.
         scores: an image each.
         curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
-        training: TensorBoard's curves by tag: iterations (of EVALUATIONS: epochs) and values.
+        training: curves by tag: iterations (of EVALUATIONS: epochs) and values.
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
     """

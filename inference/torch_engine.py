@@ -12,13 +12,16 @@ import backbones
 import utils
 from artifacts import checkpoint, layout, model_card, run_info
 from artifacts.model_card import Card
+from artifacts.options import paper_values
 from glass import GLASS, build
 from images import drawing, geometry
 
 LOGGER = logging.getLogger(__name__)
 
-PAPER_SIDE = 288
-PAPER_NETWORK = model_card.Network([3, PAPER_SIDE, PAPER_SIDE], 1536, 1536, 3, 1, 2, 1024, "fp32")
+PAPER = paper_values()
+PAPER_SIDE = PAPER["imagesize"]
+SHAPING = [item.name for item in dataclasses.fields(model_card.Network) if item.name in PAPER]
+PAPER_NETWORK = model_card.Network([3, PAPER_SIDE, PAPER_SIDE], **{name: PAPER[name] for name in SHAPING})
 PAPER_GEOMETRY = geometry.Geometry(PAPER_SIDE, (PAPER_SIDE, PAPER_SIDE))
 
 

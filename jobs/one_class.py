@@ -69,7 +69,7 @@ class ClassRun:
             last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, described.threshold)
-        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder / layout.TENSORBOARD)
+        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from artifacts import class_results, layout, tensorboard, test_scores
+from artifacts import class_results, curves, layout, tensorboard, test_scores
 from artifacts.model_card import Threshold
 from artifacts.test_scores import EVALUATIONS, Evidence
 from datasets.base import AnomalyDataset
@@ -67,7 +67,7 @@ def gather(tested: ImageScores, train_images: int | None, threshold: Threshold |
 
 
 def keep(
-    folder: Path, found: Evidence, result: class_results.Result, worst: Worst, pictures: Path, events: Path
+    folder: Path, found: Evidence, result: class_results.Result, worst: Worst, pictures: Path, trained: Path
 ) -> None:
     """Write what is worth seeing of the test of a class.
 
@@ -77,10 +77,12 @@ def keep(
         result: its figures.
         worst: of the test, too.
         pictures: folder of the test's pictures 001.png, ..., of which TensorBoard shows some as they are.
-        events: folder of the training's TensorBoard files.
+        trained: class folder of the training.
     """
-    curves = tensorboard.read_curves(events, EVALUATIONS)
-    found = dataclasses.replace(found, figures=dict(result.best), training=curves)
+    training = curves.read(trained, EVALUATIONS)
+    if training is None:  # trained by an earlier version
+        training = tensorboard.read_curves(trained / layout.TENSORBOARD, EVALUATIONS)
+    found = dataclasses.replace(found, figures=dict(result.best), training=training)
     files.atomic_write(folder / test_scores.EVIDENCE_FILE, test_scores.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):
         _replace(folder, name, map(_judged, worst.found[label]))

@@ -4,8 +4,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,9 +43,19 @@ def write_new(path: Path, content: bytes, durable: bool = True) -> bool:
     return _write(path, content, durable, _name_new)
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, of which a kill or a full disk may leave a part alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _told(path), path.open("ab") as file:
+        file.write(content)
+
+
 def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, Path], T]) -> T:
     """Write content aside, then let `give_name` give it its name; return what that returns."""
-    try:
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
         try:
@@ -58,6 +68,13 @@ def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, 
             return give_name(partial, path)
         finally:
             Path(partial).unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Let an error of the operating system name the file, and what to do."""
+    try:
+        yield
     except OSError as error:
         advice = "make room or give another folder; what was written before is whole, and the same command goes on"
         raise type(error)(f"{path} cannot be written ({error.strerror or error}): {advice}.") from error

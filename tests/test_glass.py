@@ -18,7 +18,7 @@ from tests.helpers.small_glass import GRID, SIZE, Samples, loader, small_glass
 from training import evaluation
 from training.hypothesis import is_hypersphere
 from training.scoring_head import ScoringHead
-from training.selection import Selection
+from training.selection import AUROCS
 
 
 def test_masked_quantile_is_the_quantile_of_what_is_kept():
@@ -226,15 +226,13 @@ def test_foreign_checkpoints_are_refused(tmp_path):
         model.load_weights(tmp_path / "other.pth")
 
 
-def test_the_best_epoch_needs_a_strictly_greater_sum(tmp_path):
-    selection, best = Selection(), {}
-    for epoch, (image, pixel) in enumerate([(0.5, 0.5), (0.6, 0.4), (0.7, math.nan), (0.6, 0.5), (math.nan, math.nan)]):
-        figures = {"image_auroc": image, "pixel_auroc": pixel}
-        if selection.better(figures, best):
-            best = {"epoch": epoch} | figures
-            checkpoint.save_best(tmp_path, epoch, {"discriminator": {}})
-    assert best["epoch"] == 3
-    assert [path.name for path in tmp_path.glob("ckpt_best*")] == ["ckpt_best_3.pth"]
+def test_the_best_epoch_needs_a_strictly_greater_sum(tmp_path, monkeypatch):
+    model = small_glass(tmp_path, meta_epochs=5)
+    pairs = iter([(0.5, 0.5), (0.6, 0.4), (0.7, math.nan), (0.6, 0.5), (math.nan, math.nan)])
+    monkeypatch.setattr(model, "evaluate", lambda *_: dict(zip(AUROCS, next(pairs), strict=True)))
+    assert model.trainer(loader(4, True), loader(4, False), "mvtec_small")[-1] == 3
+    assert run_state.RunState.load(model.ckpt_dir).best["epoch"] == 3
+    assert [path.name for path in model.ckpt_dir.glob("ckpt_best*")] == ["ckpt_best_3.pth"]
 
 
 def test_without_any_evaluation_the_last_epoch_is_best(tmp_path):

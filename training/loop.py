@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import utils
-from artifacts import checkpoint, layout
+from artifacts import checkpoint
 from artifacts.run_state import RunState, Saver
 from metrics import ABSENT
 from system.signals import Interrupts
@@ -124,9 +124,7 @@ class Trainer:
         """Train until the last epoch, or until the selection stops."""
         method, state = self.method, self.state
         self._begin()
-        progress = Progress(
-            self.name, method.meta_epochs, self.steps, state.iteration, method.ckpt_dir / layout.TENSORBOARD
-        )
+        progress = Progress(self.name, method.meta_epochs, self.steps, state.iteration, state.epoch, method.ckpt_dir)
         with closing(progress), Interrupts(hold=True) as interrupts:
             while state.epoch < method.meta_epochs:
                 self._train_epoch(progress, interrupts)

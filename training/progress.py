@@ -12,8 +12,9 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from artifacts import class_status
+from artifacts import class_status, layout
 from artifacts.class_status import Standing
+from artifacts.curves import EPOCH, ITERATION, CurveWriter
 from artifacts.test_scores import EVALUATIONS
 from system.progress_bar import hidden
 
@@ -33,10 +34,11 @@ class Progress:
         epochs: epochs in all.
         steps: iterations of an epoch.
         start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
-        folder: where TensorBoard's files go, in the class folder.
+        epoch: the epoch that comes first, or is under way, counted from 0.
+        folder: of the class; TensorBoard's files go to tb/ in it.
     """
 
-    def __init__(self, name: str, epochs: int, steps: int, start: int, folder: Path) -> None:
+    def __init__(self, name: str, epochs: int, steps: int, start: int, epoch: int, folder: Path) -> None:
         self.name, self.epochs = name, epochs
         self.steps, self.iteration = steps, start
         self.steps_left, self.steps_done = epochs * steps - start, 0
@@ -44,9 +46,12 @@ class Progress:
         self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
         self.curves: list[np.ndarray] = []  # of the epoch
         self.started = self.last_line = time.monotonic()
-        self.folder, self.last_record = folder.parent, -math.inf
+        self.folder, self.last_record = folder, -math.inf
         self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden())
-        self.writer = SummaryWriter(str(folder), purge_step=start)  # later points are of a run that was cut off
+        self.written = CurveWriter(folder, start, epoch)
+        self.writer = SummaryWriter(
+            str(folder / layout.TENSORBOARD), purge_step=start
+        )  # later points are of a run that was cut off
 
     def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
         """Move on by one iteration, with its values of CURVES, [6] on any device, and the pictures of its batch."""
@@ -56,7 +61,7 @@ class Progress:
         self._line(STEP_SECONDS)
 
     def take(self) -> None:
-        """Bring the values of the latest iterations to the host, all at once, and write them to TensorBoard's file.
+        """Bring the values of the latest iterations to the host, all at once, and write them down.
 
         Raises:
             FloatingPointError: a loss is not finite; the iteration and its pictures are named.
@@ -70,9 +75,11 @@ class Progress:
             for tag, value in zip(CURVES, row, strict=True):
                 if np.isfinite(value):
                     self.writer.add_scalar(tag, value, self.iteration)
+            self.written.add(ITERATION, self.iteration, dict(zip(CURVES, row, strict=True)))
             self.iteration += 1
             self.curves.append(row)
         self.waiting.clear()
+        self.written.flush()
         self.writer.flush()
 
     def _not_finite(self, pictures: list[str]) -> str:
@@ -93,6 +100,8 @@ class Progress:
         for tag, key in EVALUATIONS.items():
             if np.isfinite(record[key]):
                 self.writer.add_scalar(tag, record[key], epoch)
+        self.written.add(EPOCH, epoch, {tag: record[key] for tag, key in EVALUATIONS.items()})
+        self.written.flush()
         self.writer.flush()  # before a state is saved that stands behind it
         self.shown["last"] = _pair(record)
         if best:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from artifacts.tensorboard import POINTS, read_curves
+from artifacts.curves import POINTS
+from artifacts.tensorboard import read_curves
 
 
 def write(folder: Path, values: list[float], first: int = 0, tag: str = "loss") -> None:

@@ -53,3 +53,11 @@ def test_what_was_left_unfinished_is_removed(tmp_path, age, left):
 
 def test_free_space_of_a_folder_to_come(tmp_path):
     assert files.free_bytes(tmp_path / "a" / "b") == files.free_bytes(tmp_path) > 0
+
+
+def test_what_is_appended_comes_last_and_a_failure_names_the_file(tmp_path):
+    files.atomic_write(tmp_path / "a.txt", b"one\n")
+    files.append(tmp_path / "a.txt", b"two\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"one\ntwo\n"
+    with pytest.raises(OSError, match="b.txt cannot be written .*: make room"):
+        files.append(tmp_path / "missing" / "b.txt", b"")

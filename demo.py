@@ -82,7 +82,7 @@ def draw_sheet(run: Path, data: Path, path: Path) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--seeds", "-s", multiple=True, default=[0], type=int, help="Seed of a training; may be given often.")
+@click.option("--seeds", "-s", multiple=True, default=[0], type=int, help="Seed of a training. Can be repeated.")
 @click.option("--backbone_weights", default=IMAGENET, help="As of main.py.")
 @click.option("--epochs", default=EPOCHS, type=click.IntRange(1), help="Epochs to train.")
 @click.option("--results_path", default=RESULTS, type=click.Path(path_type=Path), help="Folder of everything written.")

@@ -115,7 +115,7 @@ def _work(output: Output, paths: list[Path], folder: Path | None, recursive: boo
     except Timeout as error:
         raise ValueError(f"{output.folder} is being written by another predict.py: give another --out.") from error
     speed = "" if folder else f"; {run.speed:.3g} images/s"
-    LOGGER.info("%s%s. Scores are in %s, names are below %s.", run.summary(), speed, path, output.root)
+    LOGGER.info("%s%s. Scores are in %s. File names are relative to %s.", run.summary(), speed, path, output.root)
     return run.counts
 
 

@@ -104,7 +104,8 @@ def check(
         click.echo("\n" + _block(finding, show))
     errors, warnings, _ = (sum(each.level == level for each in findings) for level in LEVELS)
     verdict = "UNUSABLE" if errors else "usable"
-    click.echo(f"\nVerdict: {verdict}, {errors} errors, {warnings} warnings.")
+    counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+    click.echo(f"\nVerdict: {verdict}, {counts}.")
     sys.exit(2 if errors else 0)
 
 
@@ -174,7 +175,7 @@ def visa_split(data_path: Path) -> None:
     """
     path = data_path / SPLIT_FILE
     if path.is_file():
-        LOGGER.info("%s is there and stays.", path)
+        LOGGER.info("%s exists and stays as it is.", path)
         trees = read_trees(data_path, VISA)
         findings = [each for tree in trees for each in tree.findings] + official_split.check_list(data_path)
         findings += published_counts.check_published({tree.name: audit.counts(tree) for tree in trees}, VISA)

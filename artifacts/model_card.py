@@ -116,8 +116,9 @@ class Threshold:
     count: int
 
     def __str__(self) -> str:
-        least = f", the least that so few can promise (asked: {100 * self.false_alarm_rate:g} %)"
-        promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {self.basis}"
+        least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
+        basis = self.basis.removesuffix("s") if self.count == 1 else self.basis
+        promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {basis}"
         return f"threshold {self.score:.4f}, {promise}{least if self.promised_rate > self.false_alarm_rate else ''}"
 
 

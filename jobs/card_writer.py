@@ -115,7 +115,7 @@ def origin(made_by: str, seed: int, device: str) -> model_card.Provenance:
 def say_verdicts(name: str, threshold: Threshold | None, tested: ImageScores) -> None:
     """Log the threshold, and how many test images are above it."""
     if threshold is None:
-        LOGGER.info("%s: no threshold, as no normal image was left to calibrate it: %s.", name, ADVICE)
+        LOGGER.info("%s: no threshold, because no normal image is left to calibrate it: %s.", name, ADVICE)
         return
     kinds = []
     for label, kind in ((0, "normal"), (1, "defective")):

@@ -92,7 +92,7 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     undescribed = settings.data.calibration > 0 and card_writer.known_card(folder) is None
     matters = not state.finished or settings.selection.rule == VAL or undescribed
     if data is not None and matters and data != assembly.fingerprint(sets):
-        raise ValueError(f"{folder} began with other images than those of now: restore them, {advice}.")
+        raise ValueError(f"{folder} began with other images: restore them, {advice}.")
 
 
 def _check_folder(assembly: Assembly, task: Task, glass: GLASS, sets: ClassSets, fresh: bool) -> None:

@@ -181,7 +181,7 @@ def _say_last(test: AnomalyDataset, patience: int) -> None:
         )
     if patience:
         raise ValueError(f"{reason}: leave --patience, or give --select synthetic.")
-    LOGGER.info("%s: it trains to the last epoch, which is kept as the best.", reason)
+    LOGGER.info("%s: training runs to the last epoch and keeps it.", reason)
 
 
 def _choose(positions: Sequence[int], share: float, key: tuple[int | str, ...], least: int = 0) -> list[int]:

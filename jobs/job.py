@@ -47,7 +47,7 @@ class Job:
         self.settings, self.place = settings, place or Place()
         self.fresh = settings.run.fresh and not self.place.restarted
         if settings.run.fresh and not self.fresh:
-            LOGGER.warning("A launcher started this command before: classes go on, instead of starting over again.")
+            LOGGER.warning("A launcher started this command before: its classes continue instead of starting over.")
         device = utils.set_torch_device([index for index in gpu if index >= 0])
         utils.set_precision(settings.net.precision)
         self.assembly = Assembly(settings, device, _capped_workers(settings.data.num_workers, self.place))

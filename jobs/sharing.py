@@ -100,7 +100,7 @@ class Team(Generic[T]):
         if task not in self.holders:
             self.signs[task] = error.sign
             if self.waits:
-                LOGGER.info("%s is left to the process that holds it; waiting, in case it dies.", task.folder.name)
+                LOGGER.info("%s belongs to another process; waiting in case it dies.", task.folder.name)
             else:
                 LOGGER.error("%s", error)
         self.holders[task] = error

@@ -92,7 +92,7 @@ def make_masks(tree: Tree, folder: Path, overwrite: bool) -> None:
     sheet_path = folder / f"{tree.name}_sheet.png"
     atomic_write(sheet_path, encode_png(sheet([jobs[k] for k in shown], [found[k] for k in shown])))
     made, place = sum(job.make for job in jobs), folder / tree.name
-    LOGGER.info("%s: %d masks written to %s, %d were there and stay.", tree.name, made, place, len(jobs) - made)
+    LOGGER.info("%s: %d masks written to %s; %d exist and stay as they are.", tree.name, made, place, len(jobs) - made)
     low, middle, high = np.percentile([100 * each.share for each in found], (0, 50, 100))
     LOGGER.info("The foreground covers %.1f %% of a picture (%.1f to %.1f %%).", middle, low, high)
     for k in doubtful:

@@ -73,7 +73,7 @@ class Interrupts:
         if not self.hold:
             LOGGER.warning("%s: stopping.", name)
             raise SystemExit(128 + signum)
-        LOGGER.warning("%s: finishing the iteration, then saving; the same again stops at once.", name)
+        LOGGER.warning("%s: finishing the iteration, then saving. A second one stops at once.", name)
 
 
 def stop_event() -> threading.Event:
@@ -84,7 +84,7 @@ def stop_event() -> threading.Event:
         if came:
             os._exit(128 + signum)
         came.append(signum)
-        LOGGER.warning("%s: finishing what is at hand; the same again stops at once.", signal.Signals(signum).name)
+        LOGGER.warning("%s: finishing the work at hand. A second one stops at once.", signal.Signals(signum).name)
         threading.Thread(target=stop.set).start()  # not here: this thread may hold the event's lock, in stop.wait
 
     for signum in SIGNALS:

@@ -89,7 +89,7 @@ def train(
         try:
             return Trainer(method, train_loader, test_loader, name, options, selection, state, place).run()
         except torch.OutOfMemoryError:
-            LOGGER.warning("%s: out of device memory; once more from the last saved state, --cache host.", name)
+            LOGGER.warning("%s: out of device memory. It continues from the last saved state with --cache host.", name)
         torch.cuda.empty_cache()  # here, as the exception above held the frames, and they the tensors
         state.reload(method.ckpt_dir)
     return Trainer(method, train_loader, test_loader, name, options, selection, state, places[-1]).run()
@@ -155,7 +155,7 @@ class Trainer:
         elif state.hypersphere not in (hypersphere, None):
             raise ValueError(f"{self.name} began under the other hypothesis: give another --results_path, or --fresh.")
         elif state.cached not in (cached, None):
-            LOGGER.warning("%s: began with features kept, for which there is no room: last digits may differ.",
+            LOGGER.warning("%s: it began with cached features, which no longer fit: last digits may differ.",
                            self.name)  # fmt: skip
 
     def _train_epoch(self, progress: Progress, interrupts: Interrupts) -> None:

@@ -89,7 +89,7 @@ class Progress:
 
     def epoch(self, epoch: int) -> None:
         """End an epoch whose values have all been taken: show their means."""
-        self.shown["epoch"] = f"{epoch + 1}/{self.epochs}"
+        self.shown["epoch"] = f"{epoch}/{self.epochs - 1}"
         if self.curves:
             means = np.mean(self.curves, axis=0)
             self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, means, strict=True)}

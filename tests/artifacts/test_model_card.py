@@ -117,7 +117,7 @@ def test_ranks_are_those_of_exact_arithmetic(count: int, rate: float, rank: int)
 def test_a_threshold_is_a_score_and_says_what_it_promises(rate: float, score: float, promised: float) -> None:
     found = Calibration.of(model_card.HELD_OUT, SCORES[::-1], SCORES).threshold(rate)
     assert (found.score, found.pixel, found.promised_rate) == (score, score, pytest.approx(promised))
-    assert ("the least that so few can promise" in str(found)) == (rate == 0.01)
+    assert ("the lowest rate that" in str(found)) == (rate == 0.01)
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])

@@ -87,7 +87,7 @@ def test_a_test_uses_the_card_and_leaves_it_alone(trained, data, tmp_path):
         results = tmp_path if group else trained
         outcome = call(data, results, group=["--test", "test", *group])
         assert outcome.exit_code == 0, outcome.output
-        assert "33.3 % false alarms, by 2 held-out normals, the least that so few can promise" in outcome.output
+        assert "33.3 % false alarms, by 2 held-out normals, the lowest rate that 2 can guarantee" in outcome.output
     assert (folder_of(trained) / model_card.FILE).read_bytes() == before
     assert not (folder_of(tmp_path) / model_card.FILE).exists()
 
@@ -171,14 +171,14 @@ def test_another_selection_is_not_mixed_into_a_trained_class(trained, data):
     assert outcome.exit_code == 2 and "select best, now last" in outcome.output
 
 
-@pytest.mark.parametrize(("share", "words"), [(0.2, "by 1 held-out normals"), (0, "no threshold, as no normal image")])
+@pytest.mark.parametrize(("share", "words"), [(0.2, "by 1 held-out normal,"), (0, "because no normal image is left")])
 def test_without_test_images_the_last_epoch_is_kept(data, tmp_path, share, words):
     shutil.copytree(data / "nut" / "train" / "good", tmp_path / "own" / "nut")
     results, name = tmp_path / "results", "folder_nut"
     options = ["--resize_mode", "crop", "--calibration", share]
     outcome = call(tmp_path / "own", results, dataset=options, name="folder", aug=None)
     assert outcome.exit_code == 0, outcome.output
-    assert "no test images: it trains to the last epoch" in outcome.output and words in outcome.output
+    assert "no test images: training runs to the last epoch" in outcome.output and words in outcome.output
     assert result_of(results, name)["select"] == "last" and result_of(results, name)["best"]["image_auroc"] is None
     row = (results / "results.csv").read_text().splitlines()[1].split(",")
     assert set(row[1:6]) == {"nan"} and row[6] == "1"

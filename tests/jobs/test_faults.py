@@ -203,7 +203,7 @@ def test_without_device_memory_features_move_to_the_host_then_a_line_helps(
     monkeypatch.setattr(feature_cache, "filled", fill)
     outcome = call(command_line(data, tmp_path, epochs=2))
     assert places == [("mvtec_nut", "auto"), ("mvtec_nut", "host"), ("mvtec_bolt", "auto")]
-    assert "once more from the last saved state, --cache host" in outcome.output
+    assert "It continues from the last saved state with --cache host" in outcome.output
     if failures == 1:
         assert outcome.exit_code == 0
         assert difference(contents(tmp_path), contents(whole)) == []

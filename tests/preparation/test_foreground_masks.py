@@ -78,7 +78,7 @@ def test_masks_that_are_there_stay_unless_told_otherwise(parts):
     before = old.read_bytes()
     result = call("fgmask", parts, "-d", "disc")
     assert "2 masks written" in result.output
-    assert "1 were there and stay" in result.output
+    assert "1 exist and stay as they are" in result.output
     assert old.read_bytes() == before
     assert not (parts / "fg_mask/disc/2.png").exists()
     call("fgmask", parts, "-d", "disc", "--overwrite")

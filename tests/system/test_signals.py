@@ -80,7 +80,7 @@ def test_the_handlers_of_before_come_back():
 def test_a_first_signal_sets_the_event_and_a_second_one_stops_at_once(times, outcome):
     done = subprocess.run([sys.executable, "-c", STOP_EVENT, str(times)], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == outcome
-    assert "SIGTERM: finishing what is at hand" in done.stderr
+    assert "SIGTERM: finishing the work at hand" in done.stderr
 
 
 def test_a_signal_that_comes_while_the_event_is_waited_for_cannot_lock_up():

@@ -33,7 +33,7 @@ def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
     messages = [record.getMessage() for record in lines.records]
     assert messages[0].startswith("mvtec_nut: 3 iterations, 25.00 s/it, 0:01:15 left")
     assert (
-        "epoch 2/2" in messages[-1] and "last 90.0/- best 90.0/- @0" in messages[-1] and "0:00:00 left" in messages[-1]
+        "epoch 1/1" in messages[-1] and "last 90.0/- best 90.0/- @0" in messages[-1] and "0:00:00 left" in messages[-1]
     )
     assert len(list((tmp_path / "tb").glob("events*"))) == 1
 

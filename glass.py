@@ -39,6 +39,7 @@ from training.evaluation import evaluate, test
 from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
+from training.optimisation import first_matrix, optimizers_of, whitening
 from training.scoring_head import ScoringHead
 from training.selection import Selection
 
@@ -91,7 +92,9 @@ class GLASS(nn.Module):
         patchsize: int = 3, meta_epochs: int = 640, eval_epochs: int = 1, dsc_layers: int = 2, dsc_hidden: int = 1024,
         dsc_margin: float = 0.5, train_backbone: bool = False, pre_proj: int = 1, mining: int = 1,
         noise: float = 0.015, radius: float = 0.75, p: float = 0.5, lr: float = 0.0001, svd: int = 0, step: int = 20,
-        limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32",
+        limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32", iterations: int = 0,
+        schedule: str = "constant", warmup: int = 0, ema_decay: float = 0.0, dsc_init: str = "xavier",
+        dsc_optimizer: str = "adamw",
     ) -> None:  # fmt: skip
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -103,6 +106,9 @@ class GLASS(nn.Module):
             cache: where features that do not change are kept, one of options.PLACES.
             precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the ascent's
                 products, too; for the rest see utils.set_precision.
+
+        Raises:
+            ValueError: options do not fit together.
         """
         self.to(device)
         self.device = device
@@ -111,7 +117,7 @@ class GLASS(nn.Module):
             train_backbone,
         )  # fmt: skip
         self._build_networks(target_embed_dimension, pre_proj, dsc_layers, dsc_hidden)
-        self.optimizers = {"discriminator": torch.optim.AdamW(self.discriminator.parameters(), lr=2 * lr)}
+        self.optimizers = optimizers_of(self.discriminator, 2 * lr, dsc_optimizer)
         if pre_proj > 0:
             adam = torch.optim.Adam(self.pre_projection.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
             self.optimizers["pre_projection"] = adam
@@ -120,7 +126,9 @@ class GLASS(nn.Module):
 
         self.cache, self.bfloat16 = cache, precision == "bf16" and not train_backbone
         self.ascent_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
-        self.meta_epochs, self.eval_epochs, self.limit = meta_epochs, eval_epochs, limit
+        self.meta_epochs, self.iterations, self.eval_epochs, self.limit = meta_epochs, iterations, eval_epochs, limit
+        self.schedule, self.warmup, self.ema_decay = schedule, warmup, ema_decay
+        self.whitened = first_matrix(self.discriminator, "--dsc_init whitened") if dsc_init == "whitened" else None
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
         self.hypersphere = svd == 1
@@ -233,6 +241,22 @@ class GLASS(nn.Module):
         best = state.best
         return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
 
+    @torch.no_grad()
+    def begin(self, train_loader: Iterable[dict], cache: FeatureCache | None = None) -> None:
+        """Prepare the weights of a new run: with --dsc_init whitened, whiten what the discriminator sees first."""
+        if self.whitened is not None:
+            rows = self._normal_rows(train_loader, cache)
+            self.whitened.copy_(self.whitened @ whitening(rows, self.noise))
+            self.whitened = None  # once, even where the run must begin again for lack of memory
+
+    def _normal_rows(self, train_loader: Iterable[dict], cache: FeatureCache | None) -> Iterator[torch.Tensor]:
+        """Yield the adapted rows u [n, C] of all training images, without those on padding."""
+        if cache is None:
+            set_epoch(train_loader, 0, "center")
+        for batch in train_loader if cache is None else cache.batches():
+            kept, rows = padding.rows_inside(batch, self.grid), self._rows(batch, cache)
+            yield self.adapt(rows if kept is None else rows[utils.send(kept, self.device)])
+
     def train_step(
         self, batch: dict, center: torch.Tensor, generator: torch.Generator, cache: FeatureCache | None = None
     ) -> torch.Tensor:
@@ -246,7 +270,7 @@ class GLASS(nn.Module):
             cache: of the training images' features; without, they are computed.
 
         Returns:
-            the values of progress.CURVES, [6], detached, on the device.
+            the values of progress.CURVES, [7], detached, on the device.
         """
         fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
         center = center.repeat(len(batch["aug"]), 1)  # [N, C]
@@ -273,10 +297,10 @@ class GLASS(nn.Module):
         fake_scores = self.discriminator(fake_feats)
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
-        loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
+        noise_loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
         hard = hard_examples(fake_scores, mask, self.p)
         terms = focal_terms(torch.cat([1 - fake_scores, fake_scores], dim=1), mask)
-        loss = loss + (terms * hard).sum() / hard.sum()
+        loss = noise_loss + (terms * hard).sum() / hard.sum()
 
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -284,7 +308,7 @@ class GLASS(nn.Module):
         for optimizer in self.optimizers.values():
             optimizer.step()
         p_true, p_fake = self._shares(true_scores, gaus_scores, fake_scores, defect)
-        return torch.stack([p_true, p_fake, r_t, r_g, r_f, loss.detach()])
+        return torch.stack([p_true, p_fake, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
 
     def synthesise_globally(
         self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, generator: torch.Generator

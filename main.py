@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import click
 import torch
+from click.core import ParameterSource
 
-from artifacts.options import DataOptions, NetOptions, RunOptions, parameters
+from artifacts.options import DataOptions, NetOptions, RunOptions, parameters, with_recipe
 from datasets.base import JUDGE_ONLY
 from jobs.job import Job
 from jobs.settings import Settings
@@ -27,6 +28,8 @@ from utils import set_deterministic, torch_device
 
 LOGGER = logging.getLogger(__name__)
 
+NAMED = "named"
+UNNAMED = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 T = TypeVar("T")
 
@@ -50,13 +53,14 @@ def run(parts: list[NetOptions | DataOptions], **group: Any) -> None:
             raise click.UsageError(
                 f"The command '{wanted}' is missing: main.py [options] net [options] dataset [options] ..."
             )
-    options = made(RunOptions, group)
+    parts = {"run": made(RunOptions, group), "net": given[NetOptions], "data": given[DataOptions]}
+    options, networks = made(with_recipe, parts | {"named": note_named()})
     try:
         with Interrupts():
             place, devices = take_place(options.results_path, options.shard, options.gpu)
             if options.deterministic:
                 set_deterministic()
-            job = Job(Settings(options, given[NetOptions], given[DataOptions]), devices, place)
+            job = Job(Settings(options, networks, given[DataOptions]), devices, place)
             failed = job.judge() if given[DataOptions].distribution == JUDGE_ONLY else job.run()
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
@@ -70,6 +74,14 @@ def made(kind: Callable[..., T], values: dict[str, Any]) -> T:
         return kind(**values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def note_named() -> set[str]:
+    """Note which options of the command at hand stand on the command line; return those noted so far."""
+    context = click.get_current_context()
+    named: set[str] = context.meta.setdefault(NAMED, set())  # all commands of a line share it
+    named.update(name for name in context.params if context.get_parameter_source(name) not in UNNAMED)
+    return named
 
 
 def take_place(results_path: Path, shard: str | None, gpu: tuple[int, ...]) -> tuple[Place, list[int]]:
@@ -96,6 +108,7 @@ def take_place(results_path: Path, shard: str | None, gpu: tuple[int, ...]) -> t
 @parameters(NetOptions)
 def net(**values: Any) -> NetOptions:
     """Choose the networks and how they are trained."""
+    note_named()
     return made(NetOptions, values)
 
 

@@ -17,6 +17,7 @@ from system.files import append, atomic_write
 CURVES_FILE = "curves.jsonl"
 ITERATION, EPOCH = "iteration", "epoch"
 POINTS = 200  # of a thinned curve
+NOISE_LOSS = "noise_loss"  # tag of the part of the loss that tells normal rows from noisy ones
 
 Curves = dict[str, list[list[float]]]  # tag -> steps and values
 

@@ -220,6 +220,14 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The recipe of a training, and the options that it set."""
+
+    name: str
+    sets: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Card:
     """The content of a model.json; see this module's docstring."""
 
@@ -236,6 +244,7 @@ class Card:
     images: Images
     provenance: Provenance
     calibration: Calibration | None
+    recipe: Recipe | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""
@@ -305,10 +314,12 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         table = _typed(dict[str, Any], value, where)
         hints = typing.get_type_hints(kind)
-        missing = [name for name in hints if name not in table]
+        optional = {item.name for item in dataclasses.fields(kind) if item.default is not dataclasses.MISSING}
+        missing = [name for name in hints if name not in table and name not in optional]
         if missing:
             raise ValueError(f"{where or 'the file'} lacks {', '.join(missing)}")
-        return kind(**{name: _typed(hint, table[name], f"{where}.{name}".strip(".")) for name, hint in hints.items()})
+        there = {name: hint for name, hint in hints.items() if name in table}
+        return kind(**{name: _typed(hint, table[name], f"{where}.{name}".strip(".")) for name, hint in there.items()})
     plain, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     value = float(value) if plain is float and type(value) is int else value
     if plain is not Any and type(value) is not plain:

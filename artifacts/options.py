@@ -4,8 +4,8 @@ main.py makes click's parameters of these fields, and runs keep their values in 
 Whoever wants a list of options reads it off the fields: see names and paper_values.
 """
 
-from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ COMPARED = "compared"  # runs that differ in it are told apart in tables of many
 AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
 BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
 PRECISIONS = ("fp32", "tf32", "bf16")
+CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
+XAVIER, WHITENED = STARTS = ("xavier", "whitened")  # --dsc_init
+ADAMW, MUON = OPTIMIZERS = ("adamw", "muon")  # --dsc_optimizer
+PAPER, QUICK = "paper", "quick"  # --recipe
+RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
+    PAPER: {},
+    QUICK: {"lr": 0.001, "schedule": COSINE, "warmup": 20, "ema_decay": 0.98, "iterations": 320, "select": LAST},
+}
+OWN_RECIPE = PAPER  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
 GOOD = "good"  # the folder of normal images
 NO_TEXTURES = "none"  # for AUG_PATH
@@ -60,7 +69,8 @@ def option(
     """
     shapes += (COMPARED,) * compared
     if own is not None:
-        parameter = {"default": None, "show_default": f"{default}; {own} for {OWN}", **parameter}
+        shown = f"{default}; {own} for {OWN}" if own != default else f"{default}"
+        parameter = {"default": None, "show_default": shown, **parameter}
     described = {"help": help, "flags": flags, "shapes": shapes, "paper": paper, "own": own, "parameter": parameter}
     return field(default=default, metadata=described | {"recorded": recorded, "reader": reader})
 
@@ -68,6 +78,11 @@ def option(
 def argument(default: Any, **parameter: Any) -> Any:
     """Return a field that is an argument of the command line."""
     return field(default=default, metadata={"argument": True, "parameter": parameter})
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as a command line would have them, without the dashes: "lr 0.001, schedule cosine"."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 network = partial(option, shapes=(MODEL, TRAINING))
@@ -199,6 +214,10 @@ class NetOptions:
         3, "Side of a neighbourhood on the feature grid; odd.", paper=3, type=click.IntRange(1, 99)
     )
     meta_epochs: int = network(640, "Number of epochs.", paper=640, type=click.IntRange(1), compared=True)
+    iterations: int = network(
+        0, "End after this many iterations, instead of after --meta_epochs; 0: after those.", paper=0,
+        type=click.IntRange(0), compared=True,
+    )  # fmt: skip
     eval_epochs: int = network(
         1, "Number of epochs between two evaluations.", paper=1, type=click.IntRange(1), compared=True
     )
@@ -228,6 +247,48 @@ class NetOptions:
         "Learning rate of the adaptor. The discriminator has twice this rate.",
         paper=0.0001,
         type=Number(0, min_open=True),
+        compared=True,
+    )
+    schedule: str = network(
+        CONSTANT,
+        "How the learning rate goes on over the run. cosine: it falls to 0 at the end.",
+        paper=CONSTANT,
+        type=click.Choice(SCHEDULES),
+        compared=True,
+    )
+    warmup: int = network(
+        0, "Iterations in which the learning rate rises to --lr.", paper=0, type=click.IntRange(0), compared=True
+    )
+    ema_decay: float = network(
+        0.0,
+        "Test and keep a running average of the trained weights: the share that it keeps in an iteration, such as "
+        "0.98. 0: the weights themselves.",
+        paper=0,
+        type=Number(0, 1, max_open=True),
+        compared=True,
+    )
+    dsc_init: str = network(
+        XAVIER,
+        "Experimental. whitened: the discriminator's first matrix begins with the inverse root of the features' "
+        "covariance, so that it sees the noise from the start.",
+        paper=XAVIER,
+        type=click.Choice(STARTS),
+        compared=True,
+    )
+    dsc_optimizer: str = network(
+        ADAMW,
+        "Experimental. muon: train the discriminator's first matrix with Muon.",
+        paper=ADAMW,
+        type=click.Choice(OPTIMIZERS),
+        compared=True,
+    )
+    recipe: str = trained(
+        PAPER,
+        "Settings under one name, which options given beside it override. paper: every option's own default. quick: "
+        f"{settings_text(RECIPES[QUICK])}.",
+        paper=PAPER,
+        own=OWN_RECIPE,
+        type=click.Choice(list(RECIPES)),
         compared=True,
     )
     svd: int = option(
@@ -387,6 +448,31 @@ class DataOptions:
 ALL = (RunOptions, NetOptions, DataOptions)
 
 
+def with_recipe(
+    run: RunOptions, net: NetOptions, data: DataOptions, named: Collection[str]
+) -> tuple[RunOptions, NetOptions]:
+    """Return the options with what their recipe sets, and its name.
+
+    Args:
+        run, net, data: as given.
+        named: names of the options that stand on the command line, and so keep their values.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    name = net.recipe or (OWN_RECIPE if data.name == OWN else PAPER)
+    kept = {*named, "iterations"} if "meta_epochs" in named else named  # either of them is the length
+    sets = {"recipe": name} | {key: value for key, value in RECIPES[name].items() if key not in kept}
+    parts = [{item.name for item in fields(part)} & set(sets) for part in (run, net)]
+    return tuple(replace(part, **{key: sets[key] for key in own}) for part, own in zip((run, net), parts, strict=True))
+
+
+def recipe_sets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which of recorded settings are as their recipe sets them; {} with the paper's, which sets nothing."""
+    values = RECIPES.get(settings.get("recipe", PAPER), {})
+    return {key: value for key, value in values.items() if settings.get(key) == value}
+
+
 def parameters(kind: type) -> Callable[[Callable], Callable]:
     """Return a decorator that gives a click command the options and arguments of one of ALL, in their order."""
 
@@ -414,6 +500,12 @@ def reader_values(options: DataOptions) -> dict[str, Any]:
     """Return the options for a reader, under the names of its arguments."""
     shaping = [item for item in fields(options) if READER in item.metadata.get("shapes", ())]
     return {item.metadata["reader"] or item.name: getattr(options, item.name) for item in shaping}
+
+
+def defaults(kind: type, shapes: str) -> dict[str, Any]:
+    """Return the defaults of those options of a kind that shape something: how it was before the option was there."""
+    shaping = [item for item in fields(kind) if shapes in item.metadata.get("shapes", ())]
+    return {item.metadata["recorded"] or item.name: item.default for item in shaping}
 
 
 def paper_values() -> dict[str, Any]:

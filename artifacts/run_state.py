@@ -38,6 +38,7 @@ class RunState:
         hypersphere: the hypothesis; None in states of earlier versions.
         cached: tells that the training images' features are kept, which decides the center's last bits; None as above.
         weights: latest weights, by network.
+        averaged: their running average, by network; empty where none is kept.
         optimizers: optimiser states, by network.
         options: what the run was started with, as plain values.
     """
@@ -52,6 +53,7 @@ class RunState:
     hypersphere: bool | None = None
     cached: bool | None = None
     weights: dict[str, Any] = field(default_factory=dict)
+    averaged: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -103,6 +105,7 @@ class Saver:
         networks: those that are trained.
         optimizers: theirs, under the same names.
         options: what the run was started with, as plain values.
+        averaged: running averages of the weights, which are what is tested, by network; none by default.
     """
 
     def __init__(
@@ -111,8 +114,10 @@ class Saver:
         networks: Mapping[str, nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
         options: dict[str, Any],
+        averaged: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     ) -> None:
         self.folder, self.networks, self.optimizers, self.options = folder, networks, optimizers, options
+        self.averaged = dict(averaged or {})
         self.saved, self.cost = time.monotonic(), 0.0
 
     def check_finite(self, state: RunState) -> None:
@@ -131,7 +136,7 @@ class Saver:
         return time.monotonic() - self.saved > max(SAVE_SECONDS, self.cost / SAVE_SHARE)
 
     def save(self, state: RunState) -> None:
-        """Write the latest weights, then the state, which alone says what holds.
+        """Write the latest weights (averaged ones, where they are kept), then the state, which alone says what holds.
 
         Raises:
             FloatingPointError: weights are not finite; nothing is written.
@@ -139,10 +144,10 @@ class Saver:
         started = time.monotonic()
         state.weights = {part: network.state_dict() for part, network in self.networks.items()}
         state.optimizers = {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()}
-        state.options = self.options
+        state.options, state.averaged = self.options, self.averaged
         self.check_finite(state)
         state.seconds += started - self.saved
-        save_tensors(self.folder / LATEST, state.weights)
+        save_tensors(self.folder / LATEST, self.averaged or state.weights)
         state.save(self.folder)
         self.saved, self.cost = started, time.monotonic() - started
 
@@ -166,6 +171,7 @@ class Saver:
         path = self.folder / STATE
         for part, network in self.networks.items():
             load_fitting(network, state.weights.get(part, {}), f"{path} ({part})")
+        self._restore_average(state.averaged, path)
         try:
             for part, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state.optimizers[part])
@@ -174,6 +180,21 @@ class Saver:
                         raise ValueError("of another shape")
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged (optimiser of {part}): train again with --fresh.") from error
+
+    def _restore_average(self, found: Mapping[str, Any], path: Path) -> None:
+        """Take up a state's running averages.
+
+        Raises:
+            ValueError: they belong to other networks.
+        """
+        try:
+            for part, state in self.averaged.items():
+                for key, value in state.items():
+                    if found[part][key].shape != value.shape:
+                        raise ValueError("of another shape")
+                    value.copy_(found[part][key])
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged (average of {part}): train again with --fresh.") from error
 
 
 def is_done(folder: Path) -> bool:

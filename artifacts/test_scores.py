@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 EVIDENCE_FILE = "evidence.json"
 DECIMALS = 5  # of a curve's points
 EVALUATIONS = {"i-auroc": "image_auroc", "p-auroc": "pixel_auroc"}  # tags of curves of epochs -> metrics
+RAW = {f"{tag}-raw": metric for tag, metric in EVALUATIONS.items()}  # of the latest weights, where averages are tested
 Curve = list[list[float]]  # x and y
 
 
@@ -31,7 +32,7 @@ class Evidence:
         labels: 0 (normal) or 1 (defect), an image each.
         scores: an image each.
         curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
-        training: curves by tag: iterations (of EVALUATIONS: epochs) and values.
+        training: curves by tag: iterations (of EVALUATIONS and RAW: epochs) and values.
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
     """

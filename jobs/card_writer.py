@@ -4,12 +4,13 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from artifacts import checkpoint, model_card, run_info
 from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary, Threshold
-from artifacts.options import LAST, NetOptions
+from artifacts.options import LAST, NetOptions, recipe_sets
 from images import drawing
 from jobs.held_out import ClassSets
 from metrics import ImageScores, f1_max
@@ -63,12 +64,20 @@ class Weights:
         hypersphere: the hypothesis of their training; None where it is not known.
         select: the rule that chose them.
         provenance: of the card, made by a training or a test.
+        settings: recorded options of their training; {} where they are not known.
     """
 
     folder: Path
     hypersphere: bool | None
     select: str
     provenance: model_card.Provenance
+    settings: dict[str, Any]
+
+    @property
+    def recipe(self) -> model_card.Recipe | None:
+        """The recipe of their training, if it is known."""
+        name = self.settings.get("recipe")
+        return model_card.Recipe(name, recipe_sets(self.settings)) if name else None
 
 
 def new_card(
@@ -103,6 +112,7 @@ def new_card(
         images=_images(sets, len(calibrating), trained),
         provenance=weights.provenance,
         calibration=calibration,
+        recipe=weights.recipe,
     )
 
 

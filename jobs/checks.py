@@ -9,7 +9,7 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, options
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import VAL_SPLIT
+from artifacts.options import TRAINING, VAL_SPLIT, NetOptions
 from artifacts.run_state import RunState, is_done
 from glass import GLASS
 from jobs import card_writer
@@ -23,6 +23,7 @@ from training.selection import VAL
 LOGGER = logging.getLogger(__name__)
 
 KEPT_COPIES = 6  # of a class's weights: latest, best, and the state's three; another best before the earlier one goes
+AVERAGE_COPIES = 1  # in the state, beside them
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
 ADAM_COPIES = 4  # of a weight in training: itself, its gradient, two moments
@@ -80,9 +81,10 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     if not state.options:
         return
     settings, folder = assembly.settings, assembly.settings.class_folder(task)
-    wanted, found = settings.training_options(task.choice), dict(state.options)
+    wanted = settings.training_options(task.choice)
+    found = options.defaults(NetOptions, TRAINING) | state.options  # a version of before may lack some
     data = found.pop("data", None)
-    known = found if state.finished else {**wanted, **found}  # a version of before may lack some
+    known = found if state.finished else {**wanted, **found}
     pairs = [(key, found.get(key), wanted.get(key)) for key in known]
     changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
     advice = "give another --results_path, or --fresh to start over"
@@ -155,10 +157,10 @@ def _check_space(settings: Settings, glass: GLASS, sets: Mapping[Task, ClassSets
     """Make sure that what will be written finds room: weights and states, and a picture of each test image."""
     values = [value for network in glass.trained().values() for value in network.state_dict().values()]
     size = sum(value.numel() * value.element_size() for value in values)
-    needed = PARTIAL_COPIES * size
+    needed, kept = PARTIAL_COPIES * size, KEPT_COPIES + AVERAGE_COPIES * (settings.net.ema_decay > 0)
     for task, each in sets.items():
         done = not settings.run.train or is_done(settings.class_folder(task))
-        needed += (0 if done and not fresh else KEPT_COPIES * size) + 2 * PICTURE_BYTES * len(each.test)
+        needed += (0 if done and not fresh else kept * size) + 2 * PICTURE_BYTES * len(each.test)
     free = files.free_bytes(settings.run.results_path)
     if free < needed:
         room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"

@@ -11,6 +11,7 @@ import torch
 import utils
 from artifacts import class_status, layout
 from artifacts.class_status import Failure
+from artifacts.options import ADAMW, XAVIER
 from datasets.base import JUDGE_ONLY
 from jobs.assembly import Assembly
 from jobs.checks import OUT_OF_MEMORY, check_run
@@ -28,6 +29,10 @@ LOGGER = logging.getLogger(__name__)
 NO_TEXTURES = (
     "No AUG_PATH: synthetic defects take textures drawn by formula. Real ones, DTD, are better, and published figures "
     "rest on them: python prepare.py dtd OUT fetches them; then give OUT/dtd/images as AUG_PATH."
+)
+EXPERIMENTAL = (
+    "%s: experimental. On classes whose test normals differ from the training normals it may cost accuracy: compare "
+    "with a run without it."
 )
 
 
@@ -53,6 +58,10 @@ class Job:
         self.assembly = Assembly(settings, device, _capped_workers(settings.data.num_workers, self.place))
         if settings.run.train and settings.data.aug_path is None and settings.data.distribution != JUDGE_ONLY:
             LOGGER.warning("%s", NO_TEXTURES)
+        for name, default in (("dsc_init", XAVIER), ("dsc_optimizer", ADAMW)):
+            value = getattr(settings.net, name)
+            if settings.run.train and value != default:
+                LOGGER.warning(EXPERIMENTAL, f"--{name} {value}")
 
     def run(self) -> bool:
         """Train (unless only tests are wanted) and test every class on every backbone; return whether any failed.

@@ -9,7 +9,7 @@ from safetensors.torch import save
 import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, model_card, run_info
-from artifacts.options import BEST
+from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
 from jobs import card_writer, review_pictures
 from jobs.assembly import Assembly
@@ -84,6 +84,7 @@ class ClassRun:
         selection = dataclasses.replace(self.settings.selection, rule=sets.rule, wanted_share=None)
         given = dataclasses.asdict(self.settings.net) | dataclasses.asdict(self.settings.data)
         origin = {"name": self.name, "training_seed": self.seed, "options": given, **kept}
+        origin |= {"recipe_sets": recipe_sets(kept)}
         loaders = (
             self.assembly.train_loader(sets.train, self.seed),
             self.assembly.test_loader(sets.choosing, self.name),
@@ -127,7 +128,9 @@ class ClassRun:
             card_writer.TRAINING if trained else card_writer.TEST, run.seed, utils.device_name(self.assembly.device)
         )
         return card_writer.new_card(
-            card_writer.Weights(self.folder, self._hypersphere() if trained else None, select, origin),
+            card_writer.Weights(
+                self.folder, self._hypersphere() if trained else None, select, origin, self.state.options
+            ),
             sets, card_writer.Scores(tested, calibrated), run.false_alarm_rate, self._backbone(), self.settings.net,
         )  # fmt: skip
 

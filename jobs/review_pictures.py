@@ -15,7 +15,7 @@ import numpy as np
 
 from artifacts import class_results, curves, layout, tensorboard, test_scores
 from artifacts.model_card import Threshold
-from artifacts.test_scores import EVALUATIONS, Evidence
+from artifacts.test_scores import EVALUATIONS, RAW, Evidence
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images.contact_sheet import PINK, outlined
@@ -79,9 +79,11 @@ def keep(
         pictures: folder of the test's pictures 001.png, ..., of which TensorBoard shows some as they are.
         trained: class folder of the training.
     """
-    training = curves.read(trained, EVALUATIONS)
+    exact = (*EVALUATIONS, *RAW)
+    training = curves.read(trained, exact)
     if training is None:  # trained by an earlier version
-        training = tensorboard.read_curves(trained / layout.TENSORBOARD, EVALUATIONS)
+        training = tensorboard.read_curves(trained / layout.TENSORBOARD, exact)
+    training.pop(curves.NOISE_LOSS, None)  # a part of the loss, whole in curves.jsonl
     found = dataclasses.replace(found, figures=dict(result.best), training=training)
     files.atomic_write(folder / test_scores.EVIDENCE_FILE, test_scores.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):

@@ -132,6 +132,7 @@ def build(results_path: Path) -> str:
     )  # fmt: skip
     environment.filters |= {"percent": _percent, "points": _points, "epoch": _epoch, "score": _score}
     environment.filters |= {"breakable": _breakable, "chosen": lambda rule: tables.CHOSEN.get(rule, "best epoch")}
+    environment.filters["recipe"] = tables.recipe_text
     return environment.get_template("report.html").render(
         pages=pages,
         groups=_groups(results),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from artifacts.class_results import METRICS, Result, from_csv, mean
 from artifacts.class_status import Failure
+from artifacts.options import recipe_sets, settings_text
 
 CHOSEN = {  # rule of training/selection.py -> what the heading says of the best epoch
     "best": "best epoch on test",
@@ -65,7 +66,14 @@ def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str
     titles = f"{rows[0].backbone[:width]:{width}} | {heads} | {heads}"
     rule = "-" * len(titles)
     lines = [_line(row, width, errors.get((row.backbone_index, row.name))) for row in rows]
-    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width)])
+    recipes = [f"{'':{width}} | {recipe}" for recipe in dict.fromkeys(map(recipe_text, done)) if recipe]
+    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width), *recipes])
+
+
+def recipe_text(result: Result) -> str:
+    """Name the recipe of a class's training and what it set; "" for the paper's, which sets nothing."""
+    sets = recipe_sets(result.settings)
+    return f"recipe {result.settings['recipe']}: {settings_text(sets)}" if sets else ""
 
 
 def _line(result: Result, width: int, error: str | None = None) -> str:

@@ -1,6 +1,7 @@
 """The loop around a training step: epochs, evaluations, the best weights, and going on where a run stopped."""
 
 import logging
+import math
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +12,14 @@ from torch import nn
 
 import utils
 from artifacts import checkpoint
+from artifacts.options import CONSTANT
 from artifacts.run_state import RunState, Saver
 from metrics import ABSENT
 from system.signals import Interrupts
 from training import feature_cache
 from training.batches import steps_of_an_epoch, training_batches
 from training.feature_cache import FeatureCache
+from training.optimisation import Average, rate_factor, set_rates
 from training.progress import Progress
 from training.selection import AUROCS, Selection
 
@@ -28,6 +31,7 @@ class Method(Protocol):
 
     device: torch.device
     meta_epochs: int  # epochs to train
+    iterations: int  # to train in place of these epochs; 0: those count
     eval_epochs: int  # an evaluation every this many epochs
     limit: int  # images of an epoch, see steps_of_an_epoch
     seed: int  # of the noise
@@ -35,6 +39,12 @@ class Method(Protocol):
     hypersphere: bool
     ckpt_dir: Path  # the class folder
     optimizers: dict[str, torch.optim.Optimizer]
+    schedule: str  # of the learning rate, one of options.SCHEDULES
+    warmup: int  # iterations in which the learning rate rises
+    ema_decay: float  # of the running average of the weights; 0: none
+
+    def begin(self, train_loader: Iterable[dict], cache: FeatureCache | None = None) -> None:
+        """Prepare the weights of a new run."""
 
     def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the features of images that a cache keeps."""
@@ -55,9 +65,6 @@ class Method(Protocol):
 
     def trained(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, under the release's keys."""
-
-    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return their state dicts."""
 
 
 def train(
@@ -111,22 +118,30 @@ class Trainer:
     ) -> None:
         self.method, self.train_loader, self.test_loader = method, train_loader, test_loader
         self.name, self.selection, self.state = name, selection, state
-        self.saver = Saver(method.ckpt_dir, method.trained(), method.optimizers, options)
-        self.saver.restore(state)
         place = "off" if "backbone" in method.optimizers else place
         self.cache = None
         if state.cached is not False:
             self.cache = feature_cache.filled(train_loader, f"{name}, training images", method, place)
         self.test_cache = feature_cache.opened(test_loader, f"{name}, test images", method.device, place)
         self.steps = steps_of_an_epoch(train_loader, method.limit)
+        self.iterations = method.iterations or method.meta_epochs * self.steps
+        if method.warmup >= self.iterations:
+            LOGGER.warning("%s: the run's %d iterations end before --warmup %d: the learning rate never reaches --lr.",
+                           name, self.iterations, method.warmup)  # fmt: skip
+        if not state.weights:
+            method.begin(train_loader, self.cache)
+        self.average = Average(method.trained(), method.ema_decay)
+        averaged = self.average.weights if method.ema_decay else None
+        self.saver = Saver(method.ckpt_dir, method.trained(), method.optimizers, options, averaged)
+        self.saver.restore(state)
 
     def run(self) -> None:
-        """Train until the last epoch, or until the selection stops."""
+        """Train until the last iteration, or until the selection stops; the networks then have the latest weights."""
         method, state = self.method, self.state
         self._begin()
-        progress = Progress(self.name, method.meta_epochs, self.steps, state.iteration, state.epoch, method.ckpt_dir)
+        progress = Progress(self.name, self.iterations, self.steps, state.iteration, state.epoch, method.ckpt_dir)
         with closing(progress), Interrupts(hold=True) as interrupts:
-            while state.epoch < method.meta_epochs:
+            while state.epoch < math.ceil(self.iterations / self.steps):
                 self._train_epoch(progress, interrupts)
                 if (state.epoch + 1) % method.eval_epochs == 0:
                     self._evaluate(progress, interrupts)
@@ -141,6 +156,7 @@ class Trainer:
             state.finished = True
             self.saver.save(state)
             interrupts.leave()
+        self.average.exchange()
 
     def _begin(self) -> None:
         """Note what a new run stands on, before anything that would look like a finished one; hold a continued to it.
@@ -165,10 +181,13 @@ class Trainer:
             state.center = method.center(self.train_loader, state.epoch, self.cache)
         state.center = state.center.to(method.device)
         method.set_training(True)
-        for batch in training_batches(self.train_loader, state.epoch, state.position, self.steps):
+        stop = min(self.steps, self.iterations - state.epoch * self.steps)
+        for batch in training_batches(self.train_loader, state.epoch, state.position, stop):
+            self._set_rates()
             seed = utils.derive_seed(method.seed, self.name, state.epoch, state.position, "noise")
             generator = torch.Generator(method.device).manual_seed(seed)
             curves = method.train_step(batch, state.center, generator, self.cache)
+            self.average.update(state.iteration)
             progress.step(curves, batch.get("image_path", []))
             state.position, state.iteration = state.position + 1, state.iteration + 1
             if interrupts.signum or self.saver.due():
@@ -179,16 +198,26 @@ class Trainer:
         self.saver.check_finite(state)
         progress.epoch(state.epoch)
 
+    def _set_rates(self) -> None:
+        """Set the learning rates of the iteration that comes next."""
+        method = self.method
+        if method.schedule != CONSTANT or method.warmup:
+            factor = rate_factor(self.state.iteration, self.iterations, method.schedule, method.warmup)
+            set_rates(method.optimizers.values(), factor)
+
     def _evaluate(self, progress: Progress, interrupts: Interrupts) -> None:
-        """Evaluate the epoch's weights, and keep them if their figures are better than those before."""
-        state = self.state
+        """Evaluate the epoch's weights, averaged ones if they are, and keep them if they are better than before."""
+        state, sets, raw = self.state, (self.test_loader, self.test_cache), None
         with self.saver.saved_on_exit(state), interrupts.released():
-            figures = self.method.evaluate(self.test_loader, self.test_cache)
+            if self.method.ema_decay:
+                raw = self.method.evaluate(*sets)
+            with self.average.in_place():
+                figures = self.method.evaluate(*sets)
         if self.selection.better(figures, state.best):
             self._keep(figures, state.epoch)
-        progress.evaluation(state.epoch, figures, state.best)
+        progress.evaluation(state.epoch, figures, state.best, raw)
 
     def _keep(self, figures: dict[str, float], epoch: int) -> None:
         """Keep the weights as the best, in place of earlier ones."""
         self.state.best = {"epoch": epoch} | {key: figures[key] for key in AUROCS}
-        checkpoint.save_best(self.method.ckpt_dir, epoch, self.method.weights())
+        checkpoint.save_best(self.method.ckpt_dir, epoch, self.average.weights)

@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from artifacts import class_status, layout
 from artifacts.class_status import Standing
-from artifacts.curves import EPOCH, ITERATION, CurveWriter
-from artifacts.test_scores import EVALUATIONS
+from artifacts.curves import EPOCH, ITERATION, NOISE_LOSS, CurveWriter
+from artifacts.test_scores import EVALUATIONS, RAW
 from system.progress_bar import hidden
 
 LOGGER = logging.getLogger(__name__)
 
-CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", "loss")
+CURVES = ("p_true", "p_fake", "r_t", "r_g", "r_f", NOISE_LOSS, "loss")
+CHANCE = 2 * math.log(2)  # loss of normal against noise where the discriminator calls both 0.5
+SEEN = 0.95 * CHANCE  # below it, the noise is seen
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch
 RECORD_SECONDS = 5  # between two records for status.py
@@ -31,30 +33,31 @@ class Progress:
 
     Args:
         name: the class, as shown.
-        epochs: epochs in all.
-        steps: iterations of an epoch.
+        iterations: iterations in all.
+        steps: iterations of an epoch; the last may have fewer.
         start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
         epoch: the epoch that comes first, or is under way, counted from 0.
         folder: of the class; TensorBoard's files go to tb/ in it.
     """
 
-    def __init__(self, name: str, epochs: int, steps: int, start: int, epoch: int, folder: Path) -> None:
-        self.name, self.epochs = name, epochs
+    def __init__(self, name: str, iterations: int, steps: int, start: int, epoch: int, folder: Path) -> None:
+        self.name, self.epochs = name, math.ceil(iterations / steps)
         self.steps, self.iteration = steps, start
-        self.steps_left, self.steps_done = epochs * steps - start, 0
+        self.steps_left, self.steps_done = iterations - start, 0
+        self.sees_noise = False
         self.shown: dict[str, str] = {}
         self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
         self.curves: list[np.ndarray] = []  # of the epoch
         self.started = self.last_line = time.monotonic()
         self.folder, self.last_record = folder, -math.inf
-        self.bar = tqdm(total=epochs * steps, initial=start, desc=name, unit="it", disable=hidden())
+        self.bar = tqdm(total=iterations, initial=start, desc=name, unit="it", disable=hidden())
         self.written = CurveWriter(folder, start, epoch)
         self.writer = SummaryWriter(
             str(folder / layout.TENSORBOARD), purge_step=start
         )  # later points are of a run that was cut off
 
     def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
-        """Move on by one iteration, with its values of CURVES, [6] on any device, and the pictures of its batch."""
+        """Move on by one iteration, with its values of CURVES, [7] on any device, and the pictures of its batch."""
         self.waiting.append((curves, pictures))
         self.bar.update()
         self.steps_done += 1
@@ -93,14 +96,33 @@ class Progress:
         if self.curves:
             means = np.mean(self.curves, axis=0)
             self.shown |= {tag: f"{value:.3f}" for tag, value in zip(CURVES, means, strict=True)}
+            self._say_noise_is_seen(epoch, means[CURVES.index(NOISE_LOSS)])
         self.curves = []
 
-    def evaluation(self, epoch: int, record: dict[str, float], best: dict[str, float]) -> None:
-        """Take the AUROCs of an evaluated epoch and the best so far, fractions; empty while nothing is best."""
-        for tag, key in EVALUATIONS.items():
-            if np.isfinite(record[key]):
-                self.writer.add_scalar(tag, record[key], epoch)
-        self.written.add(EPOCH, epoch, {tag: record[key] for tag, key in EVALUATIONS.items()})
+    def _say_noise_is_seen(self, epoch: int, loss: float) -> None:
+        """Log, once a session, that the loss of normal against noise, the mean of an epoch, has left chance."""
+        if not self.sees_noise and loss < SEEN:
+            self.sees_noise = True
+            line = "%s: the discriminator tells noise from normal since epoch %d: their loss is %.2f, chance is %.2f."
+            LOGGER.info(line, self.name, epoch, loss, CHANCE)
+
+    def evaluation(
+        self, epoch: int, record: dict[str, float], best: dict[str, float], raw: dict[str, float] | None = None
+    ) -> None:
+        """Take the AUROCs of an evaluated epoch, fractions.
+
+        Args:
+            epoch: counted from 0.
+            record: of the weights that may be kept.
+            best: the best so far; empty while nothing is best.
+            raw: of the weights as they are, where those of the record are averaged.
+        """
+        values = {tag: record[key] for tag, key in EVALUATIONS.items()}
+        values |= {tag: raw[key] for tag, key in RAW.items()} if raw else {}
+        for tag, value in values.items():
+            if np.isfinite(value):
+                self.writer.add_scalar(tag, value, epoch)
+        self.written.add(EPOCH, epoch, values)
         self.written.flush()
         self.writer.flush()  # before a state is saved that stands behind it
         self.shown["last"] = _pair(record)

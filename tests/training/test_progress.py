@@ -20,7 +20,7 @@ def lines(caplog, monkeypatch):
 
 
 def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
-    shown = Progress("mvtec_nut", 2, 3, 0, 0, tmp_path)
+    shown = Progress("mvtec_nut", 6, 3, 0, 0, tmp_path)
     for epoch in range(2):
         for _ in range(3):
             shown.step(torch.full((len(CURVES),), 0.5), [])
@@ -39,7 +39,7 @@ def test_without_a_terminal_lines_tell_where_training_stands(lines, tmp_path):
 
 
 def test_what_status_shows_is_kept_now_and_then_and_at_the_end(lines, tmp_path):
-    shown = Progress("mvtec_nut", 2, 3, 0, 0, tmp_path)
+    shown = Progress("mvtec_nut", 6, 3, 0, 0, tmp_path)
     written = []
     for epoch in range(2):
         for _ in range(3):
@@ -54,7 +54,7 @@ def test_what_status_shows_is_kept_now_and_then_and_at_the_end(lines, tmp_path):
 
 
 def test_evaluations_are_written_when_they_come(tmp_path):
-    shown = Progress("mvtec_nut", 2, 3, 0, 0, tmp_path)
+    shown = Progress("mvtec_nut", 6, 3, 0, 0, tmp_path)
     record = {"image_auroc": 0.9, "pixel_auroc": 0.8}
     for epoch in range(3):
         shown.evaluation(epoch, record, {"epoch": 0, **record})

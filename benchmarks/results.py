@@ -39,6 +39,7 @@ RELEASE = {  # the authors' program on the quick run: image and pixel AUROC of s
 }
 RELEASE_EPOCHS = (4, 9)  # that it was evaluated after
 BANDS = (0.06, 0.03)  # of image and pixel AUROC, within which means of so few seeds count as alike
+DEFAULTS = options.defaults(options.NetOptions, options.COMPARED)  # of options that runs of before had not
 COMPARED_BY = options.names(options.COMPARED)  # settings by which runs are told apart
 STYLE = {"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False}
 STYLE |= {"axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "legend.frameon": False}
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> Run:
     labels = evidence["labels"]
     return {
         "name": result["name"],
-        "settings": {key: run[key] for key in COMPARED_BY},
+        "settings": {key: run.get(key, DEFAULTS.get(key)) for key in COMPARED_BY},
         "images": [evidence["train_images"], labels.count(0), labels.count(1)],
         "best": result["best"] | {"epoch": result["best_epoch"]},
         "last": result["last"] | {"epoch": result["last_epoch"]},

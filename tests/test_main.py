@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import main as cli
+from artifacts import options
+from artifacts.options import DataOptions, NetOptions, RunOptions
 
 SIDE = 64
 
@@ -451,3 +453,120 @@ def test_every_option_is_explained():
     for command in ("net", "dataset"):
         for option in cli.main.commands[command].params:
             assert option.param_type_name == "argument" or option.help, option.name
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def told(results: Path) -> dict[str, dict]:
+    """Return what the files of the class nut say, by name."""
+    folder = results / "models" / "backbone_0" / "mvtec_nut"
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("run", "model", "result")}
+
+
+@pytest.fixture(scope="module")
+def quick(data, tmp_path_factory) -> tuple[Path, Result]:
+    """The results folder of a run by the quick recipe, shortened."""
+    results = tmp_path_factory.mktemp("quick")
+    return results, call(data, results, net=["--recipe", "quick", "--iterations", 5, "--warmup", 2])
+
+
+def test_a_recipe_and_what_it_sets_stand_wherever_settings_do(quick):
+    results, outcome = quick
+    assert outcome.exit_code == 0, outcome.output
+    sets = {"lr": 0.001, "schedule": "cosine", "ema_decay": 0.98, "select": "last"}
+    files = told(results)
+    assert files["run"]["recipe"] == files["result"]["settings"]["recipe"] == "quick"
+    assert files["run"]["recipe_sets"] == sets and files["model"]["recipe"] == {"name": "quick", "sets": sets}
+    text = "recipe quick: lr 0.001, schedule cosine, ema_decay 0.98, select last"
+    assert text in outcome.output and f"Trained with {text}." in (results / "report" / "index.html").read_text()
+    assert (files["run"]["iterations"], files["run"]["warmup"]) == (5, 2)  # as the command line has it
+    assert files["model"]["checkpoint"]["select"] == "last"
+
+
+def test_a_recipe_ends_with_the_last_averaged_weights(quick):
+    folder = quick[0] / "models" / "backbone_0" / "mvtec_nut"
+    assert [path.name for path in folder.glob("ckpt_best*")] == ["ckpt_best_2.pth"]  # 5 images: 2 iterations an epoch
+    best, latest = (torch.load(folder / name, weights_only=True) for name in ("ckpt_best_2.pth", "ckpt.pth"))
+    raw = torch.load(folder / "state.pth", weights_only=True)["weights"]
+    key = "body.block1.0.weight"
+    assert torch.equal(best["discriminator"][key], latest["discriminator"][key])
+    assert not torch.equal(best["discriminator"][key], raw["discriminator"][key])
+
+
+def test_the_same_line_finds_a_recipes_class_done(quick, data):
+    before = (quick[0] / "results.csv").read_bytes()
+    outcome = call(data, quick[0], net=["--recipe", "quick", "--iterations", 5, "--warmup", 2])
+    assert outcome.exit_code == 0, outcome.output
+    assert (quick[0] / "results.csv").read_bytes() == before
+    outcome = call(data, quick[0], net=["--iterations", 5, "--warmup", 2])
+    assert outcome.exit_code == 2 and "recipe quick, now paper" in outcome.output
+
+
+def test_the_papers_recipe_is_the_default_and_sets_nothing(trained, data, tmp_path):
+    outcome = call(data, tmp_path, classes=("nut", "bolt"), net=["--recipe", "paper"])
+    assert outcome.exit_code == 0, outcome.output
+    for name in ("results.csv", "models/backbone_0/mvtec_nut/ckpt.pth", "models/backbone_0/mvtec_bolt/evidence.json"):
+        assert (tmp_path / name).read_bytes() == (trained[0] / name).read_bytes(), name
+    assert told(tmp_path)["model"]["recipe"] == {"name": "paper", "sets": {}}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("dataset -d nut mvtec D", ("paper", 0.0001, 0, 640, "best")),
+        ("dataset -d nut folder D", ("paper", 0.0001, 0, 640, "best")),
+        ("net --recipe quick dataset -d nut mvtec D", ("quick", 0.001, 320, 640, "last")),
+        ("net --recipe quick --lr 0.0001 dataset -d nut mvtec D", ("quick", 0.0001, 320, 640, "last")),
+        ("net --recipe quick --meta_epochs 640 dataset -d nut mvtec D", ("quick", 0.001, 0, 640, "last")),
+        ("--select best net --recipe quick dataset -d nut mvtec D", ("quick", 0.001, 320, 640, "best")),
+    ],
+)
+def test_options_on_the_command_line_win_over_the_recipe(tmp_path, monkeypatch, line, expected):
+    seen = []
+    monkeypatch.setattr(cli, "Job", lambda settings, *_: seen.append(settings) or sys.exit(0))
+    words = line.split() if "net" in line.split() else ["net", *line.split()]
+    CliRunner().invoke(cli.main, ["--results_path", str(tmp_path), *words])
+    net = seen[0].net
+    assert (net.recipe, net.lr, net.iterations, net.meta_epochs, seen[0].run.select) == expected
+
+
+def test_a_recipe_of_own_pictures_is_one_name(monkeypatch):
+    own, visa = (DataOptions(name=name, resize=288) for name in ("folder", "visa"))
+    run, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), own, ())
+    assert (net, run.select) == (NetOptions(recipe="paper"), "best")
+    monkeypatch.setattr(options, "OWN_RECIPE", "quick")
+    run, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), own, ())
+    assert (net.recipe, net.schedule, run.select) == ("quick", "cosine", "last")
+    _, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), visa, ())
+    assert net == NetOptions(recipe="paper")
+
+
+def test_patience_does_not_fit_a_recipe_that_selects_nothing(data, tmp_path):
+    outcome = call(data, tmp_path, group=["--patience", 3], net=["--recipe", "quick"])
+    assert outcome.exit_code == 2 and "--patience has nothing to go by with --select last" in outcome.output
+
+
+def test_experimental_options_warn(data, tmp_path):
+    outcome = call(data, tmp_path, net=["--dsc_init", "whitened", "--dsc_optimizer", "muon", "--iterations", 1])
+    assert outcome.exit_code == 0, outcome.output
+    for name in ("--dsc_init whitened", "--dsc_optimizer muon"):
+        assert f"{name}: experimental." in outcome.output
+    settings = told(tmp_path)["result"]["settings"]
+    assert (settings["dsc_init"], settings["dsc_optimizer"], settings["iterations"]) == ("whitened", "muon", 1)
+
+
+def test_a_run_of_before_goes_on_and_its_missing_options_had_their_defaults(trained, data, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(trained[0], results)
+    path = results / "models" / "backbone_0" / "mvtec_nut" / "state.pth"
+    state = torch.load(path, weights_only=True)
+    new = ("recipe", "iterations", "schedule", "warmup", "ema_decay", "dsc_init", "dsc_optimizer")
+    state["options"] = {key: value for key, value in state["options"].items() if key not in new}
+    del state["averaged"]
+    for finished in (False, True):
+        torch.save(state | {"finished": finished}, path)
+        outcome = call(data, results, net=["--ema_decay", 0.9])
+        assert outcome.exit_code == 2 and "ema_decay 0.0, now 0.9" in outcome.output
+        outcome = call(data, results)
+        assert outcome.exit_code == 0, outcome.output

@@ -54,6 +54,11 @@ def test_runs_that_are_killed_end_like_one_that_was_not(tmp_path):
 
 
 @forking
+def test_runs_by_the_quick_recipe_are_continued_as_exactly(tmp_path):
+    faults.kill_and_continue(tmp_path, kills=2, seed=2, net="--recipe quick --iterations 5 --warmup 2")
+
+
+@forking
 def test_a_run_that_is_stopped_after_each_iteration_ends_with_equal_bytes(tmp_path):
     assert faults.stop_and_continue(tmp_path, after=0.0, epochs=2) > 2
 

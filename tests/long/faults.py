@@ -1,6 +1,7 @@
 """A fault injector: small runs that are killed or stopped again and again must end like one that was not.
 
     python -m tests.long.faults --kills 100                kills at random moments, each followed by a run to the end
+    python -m tests.long.faults --kills 20 --net="--recipe quick --iterations 11"    the same with options of `net`
     python -m tests.long.faults --stops 5 --epochs 300     SIGTERM 5 s after the first iteration, until the run ends
     python -m tests.long.faults --memory --epochs 50       resident memory after each fifth epoch
 
@@ -58,11 +59,11 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
 
 
 def command_line(
-    data: Path, results: Path, epochs: int = 4, workers: int = 0, classes: Sequence[str] = CLASSES
+    data: Path, results: Path, epochs: int = 4, workers: int = 0, classes: Sequence[str] = CLASSES, net: str = ""
 ) -> list[str]:
-    """Return the arguments of a small run."""
+    """Return the arguments of a small run, with further ones of the command `net`."""
     line = f"--results_path {results} net -b resnet18 --backbone_weights random --pretrain_embed_dimension 32 "
-    line += f"--target_embed_dimension 32 --dsc_hidden 16 --lr 0.001 --meta_epochs {epochs} dataset "
+    line += f"--target_embed_dimension 32 --dsc_hidden 16 --lr 0.001 --meta_epochs {epochs} {net} dataset "
     line += " ".join(f"-d {name}" for name in classes)
     line += f" --resize {SIDE} --imagesize {SIDE} --batch_size 2 --num_workers {workers} --fg 0 --distribution 0 "
     return (line + f"mvtec {data} {data / 'dtd'}").split()
@@ -151,8 +152,8 @@ def contents(results: Path) -> dict[str, object]:
             found[name] = _undated(path.read_bytes()) if path.name == model_card.FILE else path.read_bytes()
     for path in results.rglob(run_state.STATE):
         state = run_state.RunState.load(path.parent)
-        tensors = {"weights": state.weights, "optimizers": state.optimizers}
-        found[str(path.relative_to(results))] = (state.epoch, state.iteration, state.best, _plain(tensors))
+        tensors = {"weights": state.weights, "averaged": state.averaged, "optimizers": state.optimizers}
+        found[str(path.relative_to(results))] = (state.epoch, state.iteration, repr(state.best), _plain(tensors))
     return found
 
 
@@ -201,7 +202,7 @@ def finish(run: Run) -> None:
         raise RuntimeError(f"status {run.status}:\n{run.text()}")
 
 
-def kill_and_continue(folder: Path, kills: int, seed: int, epochs: int = 4) -> None:
+def kill_and_continue(folder: Path, kills: int, seed: int, epochs: int = 4, net: str = "") -> None:
     """Kill as many runs as wanted, each at a random moment, run each to its end, and compare.
 
     Raises:
@@ -210,21 +211,21 @@ def kill_and_continue(folder: Path, kills: int, seed: int, epochs: int = 4) -> N
     rng = random.Random(seed)
     write_data(folder / "data")
     started = time.monotonic()
-    finish(Run(command_line(folder / "data", folder / "whole", epochs)))
+    finish(Run(command_line(folder / "data", folder / "whole", epochs, net=net)))
     seconds = time.monotonic() - started
     wanted = contents(folder / "whole")
     done = 0
     while done < kills:
         results = folder / f"killed-{done}"
         workers, save_seconds = rng.choice([0, 0, 0, 1]), rng.choice([0.0, 0.2, 60.0])
-        run = Run(command_line(folder / "data", results, epochs, workers), save_seconds)
+        run = Run(command_line(folder / "data", results, epochs, workers, net=net), save_seconds)
         moment = rng.uniform(0, seconds)
         time.sleep(moment)
         run.signal(signal.SIGKILL)
         if run.wait() != -signal.SIGKILL:
             continue  # it was faster
         check_whole(results)
-        finish(Run(command_line(folder / "data", results, epochs), save_seconds))
+        finish(Run(command_line(folder / "data", results, epochs, net=net), save_seconds))
         wrong = difference(contents(results), wanted)
         if wrong:
             raise RuntimeError(f"killed after {moment:.3f} s, {results} differs in {wrong}")
@@ -282,10 +283,11 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--net", default="", help="further options of the command net")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.kills:
-            kill_and_continue(Path(folder, "kills"), arguments.kills, arguments.seed, arguments.epochs)
+            kill_and_continue(Path(folder, "kills"), arguments.kills, arguments.seed, arguments.epochs, arguments.net)
         if arguments.stops:
             stop_and_continue(Path(folder, "stops"), arguments.stops, arguments.epochs)
         if arguments.memory:

@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first
 
 from artifacts import options  # noqa: E402
 from artifacts.class_results import RESULT_FILE  # noqa: E402
+from benchmarks import recipe
 from benchmarks.peers import table as peers
 
 HERE = Path(__file__).resolve().parent
@@ -295,6 +296,7 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
         "machine": machine(runs),
         "peers_machine": peers.machine(measured),
         "steps": steps(next(iter(quick.values()))),
+        "recipes": recipe.section(),
     }
     return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
 

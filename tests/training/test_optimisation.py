@@ -138,6 +138,17 @@ def test_both_kinds_of_weights_are_evaluated_and_the_averaged_ones_chosen_by(tmp
     assert max(sums) == pytest.approx(best[0] + best[2], abs=1e-5)
 
 
+def test_an_average_changes_nothing_in_the_training(tmp_path):
+    states = []
+    for decay in (0.0, 0.9):
+        model = small_glass(tmp_path / f"{decay}", ema_decay=decay)
+        model.trainer(loader(8, True), loader(6, False), "mvtec_small")
+        states.append(run_state.RunState.load(model.ckpt_dir))
+    for part, weights in states[0].weights.items():
+        assert all(torch.equal(value, states[1].weights[part][key]) for key, value in weights.items())
+    assert states[0].averaged == {} != states[1].averaged
+
+
 def test_a_state_without_its_average_is_refused(tmp_path):
     model = small_glass(tmp_path, meta_epochs=1)
     model.trainer(loader(8, True), loader(6, False), "mvtec_small")

@@ -1,0 +1,257 @@
+"""Trains by recipes and shows what each ingredient does, by running main.py and reading what it leaves.
+
+    python -m benchmarks.recipe run --runs RUNS --weights FILE -c screw --seed 0 --iterations 320 DATA TEXTURES
+    python -m benchmarks.recipe collect RUNS        into benchmarks/data/recipe.json
+    python -m benchmarks.recipe table               of that file
+
+An averaged run trains as one without an average does, so each training gives two rows: of its averages, and of its
+own last weights, which are tested in a folder beside it. A run that is there is not done again, and one that was cut
+off goes on. Every figure is of the last epoch; no test picture chose anything.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import click
+
+from artifacts import checkpoint, layout
+from artifacts.class_results import METRICS, RESULT_FILE
+from artifacts.curves import CURVES_FILE
+from artifacts.options import PAPER, QUICK, RECIPES, settings_text
+from artifacts.run_info import RUN_FILE
+from artifacts.run_state import RunState
+from artifacts.test_scores import EVALUATIONS, RAW
+from benchmarks.peers import table as peers
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "benchmarks" / "data" / "recipe.json"
+INGREDIENTS = {"rate": ("lr",), "cosine": ("schedule", "warmup")}  # of the training; the average is the third
+SPREAD = 5  # evaluations
+HEAD = ["class", "pixels", "iterations", "seeds", "rate", "cosine", "average", "", "image AUROC", "pixel AUROC", "PRO"]
+HEAD += ["spread of image AUROC", "of pixel AUROC"]
+SHOWN = ("image_auroc", "pixel_auroc", "pixel_pro")
+NAMES = {(): PAPER, (*INGREDIENTS, "average"): QUICK}
+TRAININGS: dict[str, tuple[str, ...]] = {
+    PAPER: (),
+    **{each: (each,) for each in INGREDIENTS},
+    QUICK: tuple(INGREDIENTS),
+}
+SECTION = """## Recipes
+
+The last epoch, which nothing chose, of trainings of equal length; percent, mean ± standard deviation over the seeds.
+*quick* is `--recipe quick` ($quick) with the iterations of its row, *paper* is the paper's recipe with as many.
+Between them each of quick's ingredients stands alone, and each is left out: *rate* is its learning rate, *cosine* its
+schedule with the warm-up, *average* its average of the weights. A training has a row with and one without the average,
+which does not change it. *Spread* is the highest minus the lowest of the last five evaluations, in points, the mean
+over the seeds.
+
+$table
+
+    export DATAPATH=data/mvtec AUGPATH=data/dtd/images WEIGHTS=resnet18.pth OMP_NUM_THREADS=1
+    bash benchmarks/recipe.sh
+
+"""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all trainings of a command share.
+
+    Attributes:
+        runs: folder for the results folders.
+        data, textures: of main.py.
+        weights: of the backbone, "imagenet" or a file.
+        backbone, width, hidden, size: of the networks and the pictures.
+        reader: name of the data set's layout.
+        hypothesis: 2 manifold, 3 hypersphere.
+    """
+
+    runs: Path
+    data: Path
+    textures: Path
+    weights: str
+    backbone: str
+    width: int
+    hidden: int
+    size: int
+    reader: str
+    hypothesis: int
+
+    def folder(self, name: str, seed: int, iterations: int, ingredients: Sequence[str]) -> Path:
+        """Return the results folder of a training."""
+        how = "+".join(ingredients) or "paper"
+        return (
+            self.runs / f"{self.reader}_{name}-{self.backbone}-{self.size}-{self.hypothesis}-{iterations}-{seed}-{how}"
+        )
+
+    def line(self, name: str, seed: int, iterations: int, ingredients: Sequence[str]) -> list[str]:
+        """Return main.py's arguments of a training, without its results folder."""
+        recipe = RECIPES[QUICK]
+        sets = [f"--{key}={recipe[key]}" for each in ingredients for key in INGREDIENTS[each]]
+        return [
+            f"--seed={seed}", "--select=last",
+            "net", f"--backbone_names={self.backbone}", f"--backbone_weights={self.weights}",
+            f"--pretrain_embed_dimension={self.width}", f"--target_embed_dimension={self.width}",
+            f"--dsc_hidden={self.hidden}", f"--iterations={iterations}", f"--ema_decay={recipe['ema_decay']}", *sets,
+            "dataset", f"--subdatasets={name}", f"--resize={self.size}", f"--imagesize={self.size}", "--fg=0",
+            f"--distribution={self.hypothesis}", self.reader, str(self.data), str(self.textures),
+        ]  # fmt: skip
+
+
+def train(plan: Plan, name: str, seed: int, iterations: int, ingredients: Sequence[str]) -> None:
+    """Train and test a class, then test its own last weights in a folder beside it; what is done already stays."""
+    averaged = plan.folder(name, seed, iterations, ingredients)
+    own, line = averaged.with_name(f"{averaged.name}-own"), plan.line(name, seed, iterations, ingredients)
+    if own.exists() and list(own.rglob(RESULT_FILE)):
+        return
+    run_main(averaged, line)
+    there, here = (layout.class_folder(each, 0, f"{plan.reader}_{name}") for each in (averaged, own))
+    state = RunState.load(there)
+    checkpoint.save_best(here, state.epoch - 1, state.weights)
+    run_main(own, ["--test=test", *line])
+
+
+def run_main(results: Path, line: Sequence[str]) -> None:
+    """Run main.py into a results folder.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    print(f"{results.name}", file=sys.stderr)
+    subprocess.run([sys.executable, str(ROOT / "main.py"), f"--results_path={results}", *line], check=True)
+
+
+def read(folder: Path) -> list[Record]:
+    """Read what a training left in its results folder and the one beside it: a record of its averages, and of its own.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: it is not finished, or of another kind.
+    """
+    found = []
+    (path,) = folder.rglob(RUN_FILE)
+    run = json.loads(path.read_text(encoding="utf-8"))
+    sets = RECIPES[QUICK]
+    trained = [each for each, keys in INGREDIENTS.items() if all(run[key] == sets[key] for key in keys)]
+    lines = [json.loads(line) for line in (path.parent / CURVES_FILE).read_text(encoding="utf-8").splitlines()]
+    for beside, ingredients, tags in (("", [*trained, "average"], EVALUATIONS), ("-own", trained, RAW)):
+        (result,) = folder.with_name(folder.name + beside).rglob(RESULT_FILE)
+        best = json.loads(result.read_text(encoding="utf-8"))["best"]
+        found.append(
+            {
+                "name": run["name"],
+                "size": run["imagesize"],
+                "backbone": run["backbone"],
+                "distribution": run["distribution"],
+                "iterations": run["iterations"],
+                "seed": run["seed"],
+                "ingredients": ingredients,
+                "last": {key: best[key] for key in METRICS},
+                "evaluations": {
+                    metric: [line[tag] for line in lines if tag in line][-SPREAD:] for tag, metric in tags.items()
+                },
+                "session": {key: run["sessions"][-1][key] for key in ("ended", "device", "versions", "git")},
+            }  # fmt: skip
+        )
+    return found
+
+
+def table(records: Sequence[Record]) -> str:
+    """Return a row for each class, length and set of ingredients, means over the seeds; paper first, quick last."""
+    groups: dict[tuple, list[Record]] = {}
+    for each in records:
+        key = tuple(each[part] for part in ("name", "size", "backbone", "distribution", "iterations"))
+        groups.setdefault((*key, tuple(each["ingredients"])), []).append(each)
+    rows = []
+    for (name, size, _, _, iterations, ingredients), group in sorted(groups.items(), key=_order):
+        marks = ["x" if each in ingredients else "" for each in (*INGREDIENTS, "average")]
+        spreads = [_spread([each["evaluations"].get(key, []) for each in group]) for key in SHOWN[:2]]
+        figures = [peers.percent([_number(each["last"][key]) for each in group]) for key in SHOWN]
+        shown = [name.partition("_")[2], f"{size}", f"{iterations}", f"{len(group)}", *marks]
+        rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads])
+    return peers.markdown(HEAD, rows, 8)
+
+
+def section() -> str:
+    """Return the part of docs/results.md that the collected trainings give; "" where there are none."""
+    if not DATA.is_file():
+        return ""
+    shown = table(json.loads(DATA.read_text(encoding="utf-8")))
+    return Template(SECTION).substitute(quick=settings_text(RECIPES[QUICK]), table=shown)
+
+
+def _order(item: tuple[tuple, list[Record]]) -> tuple:
+    *key, ingredients = item[0]
+    return *map(str, key[:4]), key[4], len(ingredients), ingredients
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _spread(curves_of_runs: Sequence[Sequence[float]]) -> str:
+    """Return highest minus lowest of the last evaluations in points, the mean over runs; "-" with too few of them."""
+    if any(len(each) < SPREAD for each in curves_of_runs):
+        return "-"
+    return f"{100 * sum(max(each) - min(each) for each in curves_of_runs) / len(curves_of_runs):.1f}"
+
+
+@click.group()
+def main() -> None:
+    """Train by recipes, and show what each ingredient does."""
+
+
+@main.command("run", context_settings={"show_default": True})
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("results/recipe"), help="Folder for the results.")
+@click.option("--weights", default="imagenet", help="Of the backbone: imagenet, or a file.")
+@click.option("--backbone", default="resnet18", help="Backbone.")
+@click.option("--width", default=256, help="Width of a feature row.")
+@click.option("--hidden", default=512, help="Width of the discriminator's hidden layer.")
+@click.option("--size", default=192, help="Side of the network's input in pixels.")
+@click.option("--reader", default="mvtec", help="NAME of main.py's command dataset.")
+@click.option("--hypothesis", default=2, help="--distribution of main.py.")
+@click.option("-c", "--class", "classes", multiple=True, required=True, help="Class. Can be repeated.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), help="Seed. Can be repeated.")
+@click.option("--iterations", type=int, multiple=True, default=(320,), help="Of a training. Can be repeated.")
+@click.option("--only", multiple=True, type=click.Choice(list(TRAININGS)), help="Trainings to do.")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("textures", type=click.Path(path_type=Path))
+def run_command(
+    classes: tuple[str, ...], seeds: tuple[int, ...], iterations: tuple[int, ...], only: tuple[str, ...], **plan: Any
+) -> None:
+    """Train every class, seed and length with each set of ingredients; the average comes free with each."""
+    for seed in seeds:
+        for name in classes:
+            for length in iterations:
+                for each in only or TRAININGS:
+                    try:
+                        train(Plan(**plan), name, seed, length, TRAININGS[each])
+                    except subprocess.CalledProcessError as error:
+                        sys.exit(error.returncode)
+
+
+@main.command("collect")
+@click.argument("runs", type=click.Path(exists=True, path_type=Path))
+def collect_command(runs: Path) -> None:
+    """Read the finished trainings in RUNS into benchmarks/data/recipe.json."""
+    done = [each for each in sorted(runs.iterdir()) if list(each.with_name(f"{each.name}-own").rglob(RESULT_FILE))]
+    records = [record for folder in done for record in read(folder)]
+    DATA.write_text("[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n", encoding="utf-8")  # a record a line
+    print(f"{len(records)} records of {len(done)} trainings: {DATA}")
+
+
+@main.command("table")
+def table_command() -> None:
+    """Print the table of benchmarks/data/recipe.json."""
+    print(table(json.loads(DATA.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Recipes side by side: what is trained, what is read, and the table."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import main as cli
+from benchmarks import recipe
+from benchmarks.recipe import Plan
+from tests.long import faults
+
+
+def a_record(seed: int, ingredients: list[str], auroc: float, evaluations: list[float]) -> dict:
+    last = {"image_auroc": auroc, "pixel_auroc": 0.9, "pixel_pro": None}
+    settings = {"name": "mvtec_nut", "size": 64, "backbone": "resnet18", "distribution": 2, "iterations": 320}
+    evaluated = {"image_auroc": evaluations, "pixel_auroc": [0.9] * len(evaluations)}
+    return settings | {"seed": seed, "ingredients": ingredients, "last": last, "evaluations": evaluated}
+
+
+def test_paper_comes_first_and_seeds_are_averaged():
+    quick = [a_record(seed, ["rate", "cosine", "average"], 0.8 + seed / 50, [0.8, 0.81] * 3) for seed in (0, 1)]
+    paper = [a_record(0, [], 0.6, [0.5, 0.7, 0.6, 0.4, 0.6]), a_record(1, [], 0.6, [0.5] * 5)]
+    lines = recipe.table([*quick, a_record(0, ["rate"], 0.7, [0.7] * 4), *paper]).splitlines()[2:]
+    assert lines[0] == "| nut | 64 | 320 | 2 |  |  |  | paper | 60.0 ± 0.0 | 90.0 ± 0.0 | - | 15.0 | 0.0 |"
+    assert lines[1] == "| nut | 64 | 320 | 1 | x |  |  |  | 70.0 | 90.0 | - | - | - |"
+    assert lines[2].startswith("| nut | 64 | 320 | 2 | x | x | x | quick | 81.0 ± 1.4 |") and lines[2].endswith(
+        "| 1.0 | 0.0 |"
+    )
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> Plan:
+    """Of trainings on the fault injector's pictures, run in this process."""
+    faults.write_data(tmp_path / "data", classes=("nut",))
+    monkeypatch.setattr(recipe, "run_main", in_process)
+    monkeypatch.setattr(recipe, "DATA", tmp_path / "recipe.json")
+    folders = (tmp_path / "runs", tmp_path / "data", tmp_path / "data" / "dtd")
+    return Plan(*folders, "random", "resnet18", 32, 16, 64, "mvtec", 2)
+
+
+def in_process(results: Path, line: list[str]) -> None:
+    outcome = CliRunner().invoke(cli.main, [f"--results_path={results}", *line])
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_a_training_gives_a_record_of_its_averages_and_one_of_its_own_weights(plan):
+    recipe.train(plan, "nut", 0, 6, ("rate", "cosine"))
+    (folder,) = [each for each in plan.runs.iterdir() if not each.name.endswith("-own")]
+    averaged, own = recipe.read(folder)
+    assert averaged["ingredients"] == ["rate", "cosine", "average"] and own["ingredients"] == ["rate", "cosine"]
+    assert averaged["last"] != own["last"] and len(own["evaluations"]["image_auroc"]) == 5
+    for record in (averaged, own):  # the last evaluation of the training is the test
+        for metric, values in record["evaluations"].items():
+            assert values[-1] == pytest.approx(record["last"][metric], abs=1e-6)
+    before = {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
+    recipe.train(plan, "nut", 0, 6, ("rate", "cosine"))  # is done
+    assert before == {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
+    assert CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).exit_code == 0
+    assert len(json.loads(recipe.DATA.read_text())) == 2
+    assert "| nut | 64 | 6 | 1 | x | x | x | quick |" in recipe.section()
+
+
+def test_an_unfinished_training_is_not_collected_and_goes_on(plan):
+    recipe.train(plan, "nut", 0, 2, ())
+    (own,) = plan.runs.glob("*-own")
+    shutil.rmtree(own)
+    assert "0 records" in CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).output
+    recipe.train(plan, "nut", 0, 2, ())
+    assert "2 records" in CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).output
+
+
+def test_without_collected_trainings_the_page_says_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(recipe, "DATA", tmp_path / "none.json")
+    assert recipe.section() == ""

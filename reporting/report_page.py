@@ -187,6 +187,7 @@ def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
     """Draw the training curves that there are: titles and SVG."""
     parts = (
         ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
+        ("AUROC without the average", {"image": "i-auroc-raw", "pixel": "p-auroc-raw"}, "epoch", "AUROC", None),
         ("Loss", {"loss": "loss"}, "iteration", "loss", None),
         ("Told apart in training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
     )

@@ -479,7 +479,8 @@ def test_a_recipe_and_what_it_sets_stand_wherever_settings_do(quick):
     assert files["run"]["recipe"] == files["result"]["settings"]["recipe"] == "quick"
     assert files["run"]["recipe_sets"] == sets and files["model"]["recipe"] == {"name": "quick", "sets": sets}
     text = "recipe quick: lr 0.001, schedule cosine, ema_decay 0.98, select last"
-    assert text in outcome.output and f"Trained with {text}." in (results / "report" / "index.html").read_text()
+    page = (results / "report" / "index.html").read_text()
+    assert text in outcome.output and f"Trained with {text}." in page and "AUROC without the average" in page
     assert (files["run"]["iterations"], files["run"]["warmup"]) == (5, 2)  # as the command line has it
     assert files["model"]["checkpoint"]["select"] == "last"
 

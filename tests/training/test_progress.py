@@ -6,6 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from artifacts import class_status
 from artifacts.class_status import Standing
+from artifacts.curves import NOISE_LOSS
 from training import progress
 from training.progress import CURVES, Progress
 
@@ -61,3 +62,24 @@ def test_evaluations_are_written_when_they_come(tmp_path):
     events = EventAccumulator(str(tmp_path / "tb")).Reload()  # the process may be killed now
     assert [event.step for event in events.Scalars("i-auroc")] == [0, 1, 2]
     shown.close()
+
+
+def test_a_run_that_ends_within_an_epoch_counts_its_iterations(lines, tmp_path):
+    shown = Progress("mvtec_nut", 7, 3, 3, 1, tmp_path)  # goes on after the first epoch
+    for _ in range(2):
+        shown.step(torch.full((len(CURVES),), 0.5), [])
+    standing = class_status.read_standing(tmp_path)
+    assert (standing.epoch, standing.epochs, standing.seconds_left) == (1, 3, 50.0)
+    shown.close()
+
+
+def test_leaving_chance_on_the_noise_is_said_once(lines, tmp_path):
+    shown = Progress("mvtec_nut", 5, 1, 0, 0, tmp_path)
+    for epoch, loss in enumerate([1.5, 1.386, 1.2, 1.386, 1.1]):
+        shown.step(torch.tensor([loss if tag == NOISE_LOSS else 0.5 for tag in CURVES]), [])
+        shown.take()
+        shown.epoch(epoch)
+    shown.close()
+    said = [record.getMessage() for record in lines.records if "tells noise" in record.getMessage()]
+    expected = "the discriminator tells noise from normal since epoch 2: their loss is 1.20, chance is 1.39."
+    assert said == [f"mvtec_nut: {expected}"]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from artifacts.model_card import Card
 from images.geometry import LETTERBOX, Geometry
-from images.reading import Picture, as_rgb
+from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
 
 LOGGER = logging.getLogger(__name__)
@@ -120,6 +120,8 @@ class Predictor:
         opened = [as_rgb(picture) for picture in pictures]
         if self.tiling is not None:
             return [self._predict_tiles(image, self.tiling) for image in opened]
+        for image in opened:
+            check_pixels("The picture", *self.geometry.resized_size(image.height, image.width), " after the resize")
         found = []
         for start in range(0, len(opened), self.batch_size):
             some = opened[start : start + self.batch_size]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 with suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -37,6 +37,7 @@ ALL_FORMATS = {  # Pillow's names, and the suffixes of such files
 }
 Image.init()
 FORMATS = tuple(name for name in ALL_FORMATS if name in Image.OPEN)
+NO_FORMAT = f"it is none of {', '.join(FORMATS)}"
 IMAGE_SUFFIXES = tuple(suffix for name in FORMATS for suffix in ALL_FORMATS[name])
 OTHER_PICTURES = tuple(suffix for name in ALL_FORMATS if name not in FORMATS for suffix in ALL_FORMATS[name])
 OTHER_PICTURES += (".tga", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".dcm", ".svg", ".pdf", ".eps",
@@ -289,7 +290,7 @@ def _a_line(name: str) -> Iterator[None]:
         raise FileNotFoundError(f"{name} does not exist: restore it, or correct the list that names it.") from error
     except Exception as error:  # decoders raise anything on damaged files: MemoryError, KeyError, struct.error, ...
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        reason = writable(" ".join(reason.split()))
+        reason = NO_FORMAT if isinstance(error, UnidentifiedImageError) else writable(" ".join(reason.split()))
         raise UnreadableImage(f"{name} cannot be read as an image ({reason}): replace or remove it.") from error
 
 

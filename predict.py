@@ -3,8 +3,8 @@
 `--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements/deploy.txt alone. In Python, a picture
 is scored by `Predictor(model)(image)` (inference/predictor.py).
 
-Exit status: 0 done, whatever the verdicts; 1 some pictures could not be read, and the others were done; 2 wrong input;
-3 with --fail_on_ng, if all could be read and one was NG.
+Exit status: 0 done, whatever the verdicts; 1 some pictures could not be judged, and the others were done; 2 wrong
+input; 3 with --fail_on_ng, if all could be judged and one was NG.
 """
 
 import glob
@@ -19,9 +19,9 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
-from images.reading import IMAGE_SUFFIXES, list_images
+from images.reading import IMAGE_SUFFIXES, find_files, kind_of, writable
 from inference import score_file
-from inference.batch_run import UNREADABLE, Output, Run, without_own
+from inference.batch_run import UNREADABLE, Output, Run, is_own
 from inference.predictor import NG, Predictor
 from inference.score_file import ScoreFile
 from inference.tiles import Tiling
@@ -32,6 +32,7 @@ LOGGER = logging.getLogger(__name__)
 __all__ = ["Predictor", "main"]
 
 THREADS = 8  # that read pictures and write overlays
+NAMED = 5  # files of one sort, in a message
 EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 
 
@@ -120,32 +121,59 @@ def _work(output: Output, paths: list[Path], folder: Path | None, recursive: boo
 
 
 def _collect(inputs: tuple[str, ...], recursive: bool, out: Path) -> list[Path]:
-    """Return the pictures that files, folders and patterns name, absolute, each once.
+    """Return the pictures that files, folders and patterns name, absolute, each once; say what else there is.
+
+    Pictures of types that are not read are among them, so that each gets its line.
 
     Raises:
         FileNotFoundError: one names none.
     """
     found: dict[Path, None] = {}
+    others: list[Path] = []
+    folders: list[Path] = []
     for text in inputs:
         if Path(text).is_dir():
-            some = without_own(list_images(Path(text), recursive), out)
+            there = find_files(Path(text), recursive)
+            some = sorted(there.images + there.unread)
+            others, folders = others + there.others, folders + there.folders
         elif Path(text).exists():
             some = [Path(text)]
         else:
-            some = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-            some = [path for path in some if path.suffix.lower() in IMAGE_SUFFIXES]
+            named = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+            some = [path for path in named if kind_of(path.name) != "others"]
+            others += [path for path in named if path not in some and not path.is_dir()]
+            folders += [path for path in named if path not in some and path.is_dir()]
+        some = [path for path in map(_absolute, some) if not is_own(path, out)]
         if not some:
             advice = f"no picture there ({', '.join(IMAGE_SUFFIXES)}): check the path, or give --recursive"
             raise FileNotFoundError(f"{text}: {advice}.")
-        found |= dict.fromkeys(Path(os.path.abspath(path)) for path in some)
+        found |= dict.fromkeys(some)
+    _say_left(others, out, "no picture and not judged", "no pictures and not judged")
+    _say_left(
+        folders, out, "a folder, not looked into without --recursive", "folders, not looked into without --recursive"
+    )
     return list(found)
+
+
+def _say_left(paths: list[Path], out: Path, one: str, several: str) -> None:
+    """Say what is left out, if anything."""
+    left = [path for path in dict.fromkeys(map(_absolute, paths)) if not is_own(path, out) and path != out]
+    if len(left) == 1:
+        LOGGER.warning("%s is %s.", writable(left[0]), one)
+    elif left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        LOGGER.warning("%d are %s: %s%s.", len(left), several, ", ".join(map(writable, left[:NAMED])), more)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 def _watched(inputs: tuple[str, ...]) -> Path:
     """Return the folder to watch."""
     if len(inputs) != 1 or not Path(inputs[0]).is_dir():
         raise ValueError(f"--watch takes one folder, not {', '.join(inputs)}: create it, or correct the path.")
-    return Path(os.path.abspath(inputs[0]))
+    return _absolute(Path(inputs[0]))
 
 
 def _tiling(tile: str | None, overlap: int | None) -> Tiling | None:

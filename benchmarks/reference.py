@@ -25,6 +25,7 @@ from torchvision.transforms import functional as TF
 
 from common import Aggregator, Preprocessing
 from datasets.base import Entry
+from images.reading import FORMATS
 from loss import FocalLoss
 from model import PatchMaker
 
@@ -258,7 +259,7 @@ def read_image(path: Path, resize: int, size: tuple[int, int], *operations: Call
     """Open, resize, change, crop and normalise an image, float32 [3, H, W]."""
     steps = [transforms.Resize(resize), *operations, transforms.CenterCrop(size)]
     steps += [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    return transforms.Compose(steps)(Image.open(path).convert("RGB"))
+    return transforms.Compose(steps)(Image.open(path, formats=FORMATS).convert("RGB"))
 
 
 def training_sample(
@@ -298,7 +299,7 @@ def read_mask(path: Path | None, resize: int, size: tuple[int, int]) -> torch.Te
     if path is None:
         return torch.zeros(1, *size)
     steps = [transforms.Resize(resize), transforms.CenterCrop(size), transforms.ToTensor()]
-    return transforms.Compose(steps)(Image.open(path).convert("L"))
+    return transforms.Compose(steps)(Image.open(path, formats=FORMATS).convert("L"))
 
 
 def write_pictures(images: Sequence, masks: Sequence, maps: Sequence[np.ndarray], folder: Path) -> None:

@@ -1,69 +1,186 @@
 """A folder that pictures arrive in: which of them are new and whole.
 
 A picture is handed out when its size and date have not changed between two looks. It may still be half-written (a
-slow copy); the caller then cannot read it and leaves it, and it is handed out again until it has lain unchanged for
-PATIENCE.
+slow copy); the caller then cannot read it and leaves it, and it is handed out again until it has been unreadable and
+unchanged for PATIENCE. A folder that is away for a while is said once, and waited for.
+
+A look costs nothing for what is done: a folder is listed only when its date has changed (and now and then, for file
+systems that keep no such date), and of its files only those that are new are looked at.
 """
 
+import logging
+import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from images.reading import kind_of, writable
+from inference.score_file import written_name
+
+LOGGER = logging.getLogger(__name__)
+
 PATIENCE = 10.0  # seconds
+COARSEST_DATE = 3.0  # seconds: within them, a folder may change without a change of its date
+RELIST = 10.0  # seconds after which a folder is listed whatever its date
 
 
 class Watch:
     """What arrives in a folder.
 
     Args:
-        listing: lists the pictures that are there, a path each.
-        done: pictures that are never handed out.
+        folder: to watch.
+        done: names below the folder, as scores.csv has them, that are never handed out.
+        recursive: watch the folders in it, too.
+        own: files and folders in it that are left alone.
         patience: seconds after which a picture that does not change is taken for whole, readable or not.
     """
 
-    def __init__(self, listing: Callable[[], Iterable[Path]], done: set[Path], patience: float = PATIENCE) -> None:
-        self.listing, self.done, self.patience = listing, set(done), patience
+    def __init__(
+        self, folder: Path, done: set[str], recursive: bool = False, own: frozenset[Path] = frozenset(),
+        patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
+        self.folder, self.done, self.recursive, self.own, self.patience = folder, set(done), recursive, own, patience
         self.seen: dict[Path, _Seen] = {}
+        self.folders = {folder: _Folder({os.path.realpath(folder)})}
+        self.said: set[Path | str] = set()
 
     def ready(self) -> list[Path]:
         """Look into the folder; return new pictures that have not changed since the last look, the oldest first."""
-        now, before, found = time.monotonic(), self.seen, []
-        self.seen = {}
-        for path in self.listing():
-            state = None if path in self.done else _state(path)
-            if state is None:
+        found, new, looked = [], [], set()
+        while left := self.folders.keys() - looked:  # new ones come up meanwhile
+            looked |= left
+            new += [path for folder in left for path in self._new(folder)]
+        for path in [*self.seen, *new]:
+            known = self.seen.get(path)
+            try:
+                state = _state(path)
+            except FileNotFoundError:
+                self._forget(path)
                 continue
-            known = before.get(path)
-            same = known is not None and known.state == state
-            self.seen[path] = known if same else _Seen(state, now)
-            if same:
+            except OSError:  # the folder is away, or the file is locked: later
+                continue
+            if known is not None and known.state == state:
                 found.append((state[1], path))
+            else:
+                self.seen[path] = _Seen(state)
         return [path for _, path in sorted(found)]
 
-    def is_final(self, path: Path) -> bool:
-        """Say whether a picture that was handed out has lain unchanged for so long that no more will come."""
-        known = self.seen.get(path)
-        return known is None or time.monotonic() - known.since >= self.patience
+    def gives_up(self, path: Path) -> bool:
+        """Say whether a picture that could not be read has been so, unchanged, for so long that no more will come."""
+        known = self.seen[path]
+        try:
+            same = _state(path) == known.state
+        except OSError:  # it is gone, or the folder is away
+            same = False
+        if not same:
+            known.failed = None
+            return False
+        if known.failed is None:
+            known.failed = time.monotonic()
+        return time.monotonic() - known.failed >= self.patience
 
     def finish(self, path: Path) -> None:
         """Never hand a picture out again."""
-        self.done.add(path)
+        self.done.add(written_name(path, self.folder))
         self.seen.pop(path, None)
+
+    def _new(self, folder: Path) -> list[Path]:
+        """Return the pictures of a folder that were not there at the last look and are not done."""
+        known, now = self.folders[folder], time.monotonic()
+        try:
+            date = os.stat(folder).st_mtime_ns
+            if (
+                folder not in self.said
+                and date == known.date
+                and known.changed + COARSEST_DATE < known.listed
+                and now < known.listed + RELIST
+            ):
+                return []
+            names = set(os.listdir(folder))
+        except OSError as error:
+            self._miss(folder, error)
+            return []
+        self.said.discard(folder)
+        new, known.names = names - known.names, names
+        known.listed, known.changed = now, known.changed if date == known.date else now
+        known.date = date
+        start = "" if folder == self.folder else f"{folder.relative_to(self.folder).as_posix()}/"
+        new = [name for name in new if start + name not in self.done]
+        return [path for path in (folder / name for name in new) if self._is_picture(path, known)]
+
+    def _is_picture(self, path: Path, folder: "_Folder") -> bool:
+        """Say whether a name that is new is a picture's; a folder is watched from now on, and what is left is said."""
+        if path.name.startswith(".") or path in self.own or written_name(path, self.folder) in self.done:
+            return False
+        if path.is_dir():
+            real = os.path.realpath(path)
+            if self.recursive and real not in folder.above:  # else a link that leads round in a circle
+                self.folders[path] = _Folder(folder.above | {real})
+            elif not self.recursive:
+                self._say(path, "%s is a folder: give --recursive to look into it.", writable(path))
+            return False
+        if kind_of(path.name) == "others":
+            self._say(path.suffix.lower(), "%s and files like it are no pictures and are not judged.", writable(path))
+            return False
+        return True
+
+    def _miss(self, folder: Path, error: OSError) -> None:
+        """Say that a folder cannot be looked into; one in the watched folder may also be gone."""
+        if folder != self.folder and isinstance(error, FileNotFoundError | NotADirectoryError) and self._is_there():
+            self.folders.pop(folder)
+            self._forget(folder)
+        elif folder == self.folder or self._is_there():
+            reason = error.strerror or type(error).__name__
+            self._say(folder, "%s cannot be looked into (%s): waiting until it can.", writable(folder), reason)
+
+    def _is_there(self) -> bool:
+        return self.folder not in self.said and self.folder.is_dir()
+
+    def _forget(self, path: Path) -> None:
+        """Take a path that is gone for new if it comes again."""
+        self.seen.pop(path, None)
+        if path.parent in self.folders:
+            self.folders[path.parent].names.discard(path.name)
+            self.folders[path.parent].date = None
+
+    def _say(self, about: Path | str, text: str, *values: object) -> None:
+        """Warn once."""
+        if about not in self.said:
+            self.said.add(about)
+            LOGGER.warning(text, *values)
+
+
+@dataclass
+class _Folder:
+    """A watched folder.
+
+    Attributes:
+        above: itself and the folders it was reached through, without links.
+        names: of what was in it when it was last listed.
+        date: that it had then.
+        listed, changed: seconds on the clock at which it was last listed, and at which it was first seen with its date.
+    """
+
+    above: set[str]
+    names: set[str] = field(default_factory=set)
+    date: int | None = None
+    listed: float = 0
+    changed: float = 0
 
 
 @dataclass
 class _Seen:
-    """A picture's size and date, and since when they are so."""
+    """A picture's size and date, and since when it cannot be read, if so."""
 
     state: tuple[int, int]
-    since: float
+    failed: float | None = None
 
 
-def _state(path: Path) -> tuple[int, int] | None:
-    """Return a file's size and date; None if it has gone."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
+def _state(path: Path) -> tuple[int, int]:
+    """Return a file's size and date.
+
+    Raises:
+        OSError: it has gone, or cannot be reached.
+    """
+    stat = path.stat()
     return stat.st_size, stat.st_mtime_ns

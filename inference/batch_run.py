@@ -5,17 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 from PIL import Image
 
-from images.reading import list_images, open_rgb
+from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
 from inference.predictor import NG, UNKNOWN, Prediction, Predictor
-from inference.score_file import Row, ScoreFile
+from inference.score_file import FILE, PAGE, Row, ScoreFile, written_name
 from system.files import atomic_write
 from system.progress_bar import progress_bar
 
@@ -24,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 OVERLAYS, MAPS = "overlays", "maps"  # folders under --out
 UNREADABLE = "unreadable"
 POLL_SECONDS = 0.5  # between two looks into a watched folder
+
+Opened = Image.Image | UnreadableImage
 
 
 class Output:
@@ -40,23 +43,39 @@ class Output:
     def __init__(self, folder: Path, root: Path, predictor: Predictor, shown: str, save_maps: str | None) -> None:
         self.folder, self.root, self.predictor, self.shown, self.save_maps = folder, root, predictor, shown, save_maps
 
-    def name(self, path: Path) -> str:
-        """Return the name of a picture in scores.csv, which is also its overlay's path below the overlays' folder."""
-        return path.relative_to(self.root).as_posix()
+    @property
+    def own(self) -> frozenset[Path]:
+        """Files and folders that are written."""
+        names = [self.folder / name for name in (OVERLAYS, MAPS, FILE)]
+        return frozenset(names if self.folder == self.root else [self.folder, *names])
 
-    def write(self, path: Path, image: Image.Image, prediction: Prediction) -> Row:
-        """Write a picture's files; return its line."""
-        name, limits = self.name(path), self.predictor.limits
-        area, box = self.predictor.marked(prediction.map)
+    def name(self, path: Path, page: int | None = None) -> str:
+        """Return the name of a picture, or of a page of it, in scores.csv and of its files."""
+        return written_name(path, self.root, page)
+
+    def write(self, name: str, image: Image.Image, prediction: Prediction) -> Row:
+        """Write a picture's files; return its line.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
             limit = "no threshold" if limits is None else f"threshold {limits.score:.4f}"
             caption = f"{prediction.verdict}   score {prediction.score:.4f}, {limit}"
             pixel = None if limits is None else limits.pixel
             drawn = overlay.draw(np.asarray(image), prediction.map, pixel, caption)
-            atomic_write(self.folder / OVERLAYS / name, overlay.encode(drawn, name))
+            file = overlay.file_name(name)
+            atomic_write(self.folder / OVERLAYS / file, overlay.encode(drawn, file))
         if self.save_maps:
             content = overlay.encode_map(prediction.map, self.save_maps)
             atomic_write(self.folder / MAPS / f"{name}.{self.save_maps}", content)
+        return self.row(name, prediction)
+
+    def row(self, name: str, prediction: Prediction) -> Row:
+        """Return a picture's line."""
+        limits = self.predictor.limits
+        area, box = self.predictor.marked(prediction.map)
         if limits is None:
             return Row(name, prediction.score, prediction.verdict)
         return Row(name, prediction.score, prediction.verdict, limits.score, area, *(box or (None,) * 4))
@@ -69,20 +88,22 @@ class Run:
         self.predictor, self.output, self.pool = predictor, output, pool
         self.counts: Counter[str] = Counter()
         self.started = time.monotonic()
+        self.patient, self.said = False, ""
 
     def score(self, paths: list[Path], scores: ScoreFile) -> None:
-        """Score pictures in order, a line each; the next ones are read meanwhile."""
+        """Score pictures in order, a line each or one a page; the next ones are read meanwhile."""
         with progress_bar(len(paths), "Score", "image") as step:
             for chunk, opened in self._read_ahead(paths):
-                for row in self.rows(chunk, opened):
-                    self.add(row, scores)
+                for rows in self.rows(chunk, opened):
+                    self.add(rows, scores)
                     step()
 
     def watch(self, folder: Path, recursive: bool, scores: ScoreFile, stop: Event) -> None:
-        """Score pictures as they arrive, until told to stop."""
-        done = {self.output.root / name for name in scores.done}
-        arrivals = Watch(lambda: without_own(list_images(folder, recursive), self.output.folder), done, PATIENCE)
-        LOGGER.info("Watching %s, %d pictures scored already. Ctrl-C ends it.", folder, len(done))
+        """Score pictures as they arrive, until told to stop, whatever else happens."""
+        done = {PAGE.sub("", name) for name in scores.done}
+        arrivals = Watch(folder, done, recursive, self.output.own, PATIENCE)
+        self.patient = True
+        LOGGER.info("Watching %s, %d pictures scored already. Ctrl-C ends it.", writable(folder), len(done))
         while not stop.wait(POLL_SECONDS):
             for chunk in self._chunks(arrivals.ready()):
                 self._score_arrived(chunk, arrivals, scores)
@@ -91,30 +112,84 @@ class Run:
 
     def _score_arrived(self, paths: list[Path], arrivals: Watch, scores: ScoreFile) -> None:
         """Score pictures that have arrived; leave those that cannot be read to the next look, if more may come."""
-        for path, row in zip(paths, self.rows(paths, self._read(paths)), strict=True):
-            if row.error is not None and not arrivals.is_final(path):
+        for path, rows in zip(paths, self.rows(paths, self._read(paths)), strict=True):
+            if any(row.score is None for row in rows) and not arrivals.gives_up(path):
                 continue
+            try:
+                self.add(rows, scores)
+            except OSError as error:  # the disk is full, or away: the picture stays for the next look
+                self._warn_once(f"{scores.path} cannot be written ({error.strerror}): waiting until it can.")
+                continue
+            self.said = ""
             arrivals.finish(path)
-            self.add(row, scores)
-            if row.error is None:
-                LOGGER.info("%s  %.4f  %s", row.image, row.score, row.verdict)
+            for row in rows:
+                if row.score is not None:
+                    LOGGER.info("%s  %.4f  %s", row.image, row.score, row.verdict)
 
-    def rows(self, paths: list[Path], opened: list[Image.Image | str]) -> list[Row]:
-        """Score pictures and write their files; return their lines."""
-        good = [(path, image) for path, image in zip(paths, opened, strict=True) if not isinstance(image, str)]
-        predictions = self.predictor.predict([image for _, image in good]) if good else []
-        written = self.pool.map(lambda pair, found: self.output.write(*pair, found), good, predictions)
+    def rows(self, paths: list[Path], opened: list[Opened]) -> list[list[Row]]:
+        """Score pictures and write their files; return the lines of each."""
+        good = [(self.output.name(path), image) for path, image in zip(paths, opened, strict=True) if is_image(image)]
+        single = iter(self._judge(good))
         return [
-            Row(self.output.name(path), error=image) if isinstance(image, str) else next(written)
+            [next(single)] if is_image(image) else self._rows_of_pages(path, image)
             for path, image in zip(paths, opened, strict=True)
         ]
 
-    def add(self, row: Row, scores: ScoreFile) -> None:
-        """Write a line and count it."""
-        scores.add(row)
-        if row.error is not None:
-            LOGGER.warning("%s", row.error)
-        self.counts[UNREADABLE if row.error is not None else str(row.verdict)] += 1
+    def _rows_of_pages(self, path: Path, error: UnreadableImage) -> list[Row]:
+        """Score the pages of a file that is no single picture, batch by batch; or say what is wrong with it."""
+        if not isinstance(error, SeveralPages):
+            return [Row(self.output.name(path), error=str(error))]
+        rows, waiting = [], []
+        try:
+            for page, image in enumerate(open_pages(path), 1):
+                waiting.append((self.output.name(path, page), image))
+                if len(waiting) == self.predictor.batch_size:
+                    rows += self._judge(waiting)
+                    waiting = []
+        except (UnreadableImage, FileNotFoundError) as trouble:  # it has changed meanwhile
+            return [Row(self.output.name(path), error=str(trouble))]
+        return rows + self._judge(waiting)
+
+    def _judge(self, named: list[tuple[str, Opened]]) -> list[Row]:
+        """Score pictures and write their files; return a line each."""
+        predictions = iter(self._predict([each for each in named if is_image(each[1])]))
+        found = [next(predictions) if is_image(image) else image for _, image in named]
+        return list(self.pool.map(self._write, named, found))
+
+    def _predict(self, named: list[tuple[str, Image.Image]]) -> list[Prediction | UnreadableImage]:
+        """Score pictures; where one upsets the model, the others are still scored."""
+        try:
+            return self.predictor.predict([image for _, image in named]) if named else []
+        except Exception as error:  # of the memory or the device, whose libraries have classes of their own
+            if len(named) > 1:
+                return [found for each in named for found in self._predict([each])]
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return [UnreadableImage(f"{named[0][0]} cannot be scored: {reason}")]
+
+    def _write(self, named: tuple[str, Opened], found: Prediction | UnreadableImage) -> Row:
+        """Write the files of a picture; return its line."""
+        name, image = named
+        if not isinstance(found, Prediction):
+            return Row(name, error=str(found))
+        try:
+            return self.output.write(name, image, found)
+        except OSError as error:
+            if not self.patient:
+                raise
+            return replace(self.output.row(name, found), error=str(error))
+
+    def add(self, rows: list[Row], scores: ScoreFile) -> None:
+        """Write the lines of a file and count them."""
+        scores.add(*rows)
+        for row in rows:
+            if row.error is not None:
+                LOGGER.warning("%s", row.error)
+            self.counts[UNREADABLE if row.verdict is None else row.verdict] += 1
+
+    def _warn_once(self, text: str) -> None:
+        if text != self.said:
+            LOGGER.warning("%s", text)
+        self.said = text
 
     @property
     def speed(self) -> float:
@@ -125,16 +200,17 @@ class Run:
         """Say what came out."""
         names = {UNKNOWN: "without a verdict"}
         parts = ", ".join(f"{count} {names.get(kind, kind)}" for kind, count in sorted(self.counts.items()))
-        return f"{self.counts.total()} pictures: {parts}" if parts else "No pictures"
+        total = self.counts.total()
+        return f"{total} picture{'s' * (total > 1)}: {parts}" if parts else "No pictures"
 
     def _chunks(self, paths: list[Path]) -> Iterator[list[Path]]:
         for start in range(0, len(paths), self.predictor.batch_size):
             yield paths[start : start + self.predictor.batch_size]
 
-    def _read(self, paths: list[Path]) -> list[Image.Image | str]:
+    def _read(self, paths: list[Path]) -> list[Opened]:
         return list(self.pool.map(_open, paths))
 
-    def _read_ahead(self, paths: list[Path]) -> Iterator[tuple[list[Path], list[Image.Image | str]]]:
+    def _read_ahead(self, paths: list[Path]) -> Iterator[tuple[list[Path], list[Opened]]]:
         """Yield batches of paths with their pictures; the next batch is read while one is used."""
         waiting = None
         for chunk in self._chunks(paths):
@@ -146,15 +222,20 @@ class Run:
             yield waiting[0], list(waiting[1])
 
 
-def without_own(paths: list[Path], out: Path) -> list[Path]:
-    """Leave out what earlier runs have written."""
-    own = (out / OVERLAYS, out / MAPS)
-    return [path for path in paths if not any(path.absolute().is_relative_to(folder) for folder in own)]
+def is_own(path: Path, out: Path) -> bool:
+    """Say whether an absolute path is of what an earlier run has written into a folder."""
+    return path == out / FILE or any(path.is_relative_to(out / name) for name in (OVERLAYS, MAPS))
 
 
-def _open(path: Path) -> Image.Image | str:
+def is_image(opened: Opened) -> bool:
+    return isinstance(opened, Image.Image)
+
+
+def _open(path: Path) -> Opened:
     """Open a picture, or say why it cannot be."""
     try:
         return open_rgb(path)
-    except (ValueError, FileNotFoundError) as error:
-        return " ".join(str(error).split())
+    except UnreadableImage as error:
+        return error
+    except FileNotFoundError as error:
+        return UnreadableImage(str(error))

@@ -11,7 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from images.drawing import heatmap, overlay
 
-SAVERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+SAVERS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
 JPEG_QUALITY = 92
 LEAST_WIDTH = 240  # of the legend; a narrower picture stands at its left
 CONTOUR = (255, 255, 255)
@@ -36,10 +44,15 @@ def draw(picture: np.ndarray, segmentation: np.ndarray, pixel_threshold: float |
     return canvas
 
 
+def file_name(name: str) -> str:
+    """Return the name of a picture's overlay: the picture's, and .png where overlays are not written in its format."""
+    return name if Path(name).suffix.lower() in SAVERS else f"{name}.png"
+
+
 def encode(pixels: np.ndarray, name: str) -> bytes:
-    """Encode a picture, uint8 RGB [H, W, 3], in the format that a file name's suffix stands for (PNG by default)."""
+    """Encode a picture, uint8 RGB [H, W, 3], in the format that a file name's suffix stands for."""
     file = io.BytesIO()
-    kind = SAVERS.get(Path(name).suffix.lower(), "PNG")
+    kind = SAVERS[Path(name).suffix.lower()]
     options = {"quality": JPEG_QUALITY} if kind in ("JPEG", "WEBP") else {}
     Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()

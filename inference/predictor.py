@@ -18,15 +18,13 @@ from PIL import Image
 
 from artifacts.model_card import Card
 from images.geometry import LETTERBOX, Geometry
-from images.reading import open_rgb
+from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
 
 LOGGER = logging.getLogger(__name__)
 
 OK, NG, UNKNOWN = "OK", "NG", "-"
 ONNX = ".onnx"
-
-Picture = Image.Image | np.ndarray | Path | str
 
 
 class Engine(Protocol):
@@ -106,10 +104,10 @@ class Predictor:
                 )
 
     def __call__(self, image: Picture) -> Prediction:
-        """Score one picture: a file, a PIL image, or uint8 RGB [H, W, 3].
+        """Score one picture: a file or its bytes, a PIL image, or an array, see images.reading.as_rgb.
 
         Raises:
-            FileNotFoundError, ValueError: it cannot be read.
+            FileNotFoundError, ValueError: it cannot be read, or has several pages (images.reading.open_pages).
         """
         return self.predict([image])[0]
 
@@ -119,9 +117,11 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: one cannot be read.
         """
-        opened = [as_image(picture) for picture in pictures]
+        opened = [as_rgb(picture) for picture in pictures]
         if self.tiling is not None:
             return [self._predict_tiles(image, self.tiling) for image in opened]
+        for image in opened:
+            check_pixels("The picture", *self.geometry.resized_size(image.height, image.width), " after the resize")
         found = []
         for start in range(0, len(opened), self.batch_size):
             some = opened[start : start + self.batch_size]
@@ -181,21 +181,6 @@ def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Pa
         raise ValueError(f"--model {model} needs {error.name}, which is not installed: {advice}.") from error
     files = (None if file is None else Path(file) for file in (checkpoint, backbone_weights))
     return TorchEngine(model, *files, device)
-
-
-def as_image(picture: Picture) -> Image.Image:
-    """Return a picture as a PIL image, RGB.
-
-    Raises:
-        FileNotFoundError, ValueError: it cannot be read, or is no picture.
-    """
-    if isinstance(picture, Path | str):
-        return open_rgb(Path(picture))
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"An array {picture.dtype} {list(picture.shape)} is no picture: give uint8 RGB [H, W, 3].")
-    return Image.fromarray(picture)
 
 
 def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None) -> Limits | None:

@@ -1,19 +1,26 @@
-"""scores.csv: a line a picture, written so that it can be continued.
+r"""scores.csv: a line a picture, written so that it can be continued.
 
 Columns: image, score, verdict, threshold, area, x, y, width, height, error. image is the path below the folder that
-holds all inputs, with slashes. area counts the marked pixels, x and y are the left upper corner of the box around them,
-in pixels of the picture as it is seen (turned as its EXIF orientation says). What is not known is empty.
+holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as lot7.tif#2. Letters
+that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the marked pixels, x and y
+are the left upper corner of the box around them, in pixels of the picture as it is seen (turned as its EXIF orientation
+says). What is not known is empty.
 """
 
 import csv
+import errno
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from images.reading import writable
+
 FILE = "scores.csv"
+PAGE = re.compile(r"#[0-9]+$")
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files are any bytes
 
 
@@ -60,14 +67,25 @@ class ScoreFile:
         if not kept:
             self._append(_line(HEADER))
 
-    def add(self, row: Row) -> None:
-        """Append a line, in one piece."""
-        self.done.add(row.image)
-        self._append(row.to_line())
+    def add(self, *rows: Row) -> None:
+        """Append lines, in one piece or not at all.
 
-    def _append(self, line: str) -> None:
+        Raises:
+            OSError: they cannot be written.
+        """
+        self._append("".join(row.to_line() for row in rows))
+        self.done |= {row.image for row in rows}
+
+    def _append(self, text: str) -> None:
+        content = text.encode(**ENCODING)
         with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode(**ENCODING))
+            before = file.tell()
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            except OSError:
+                file.truncate(before)
+                raise
 
 
 @contextmanager
@@ -77,6 +95,12 @@ def new_score_file(path: Path) -> Iterator[ScoreFile]:
     partial.unlink(missing_ok=True)
     yield ScoreFile(partial)
     os.replace(partial, path)
+
+
+def written_name(path: Path, root: Path, page: int | None = None) -> str:
+    """Return the name of a picture, or of a page of it, below a folder."""
+    name = writable(path.relative_to(root).as_posix().replace("\\", "\\\\"))
+    return name if page is None else f"{name}#{page}"
 
 
 def _line(values: Iterator[object] | list[str]) -> str:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from datasets.foreground import find_mask, is_distorted
 from datasets.listing import SPLIT_FILE, TRAIN, Entry
-from images.reading import open_mask, open_rgb, read_size
+from images.reading import open_mask, open_rgb, read_mode, read_size
 from preparation.layouts import ERROR, FOLDER, NOTE, VISA, WARNING, Finding, Tree
 
 FEW = 10  # training images below which a warning is due
@@ -108,9 +107,7 @@ def mask_paths(tree: Tree) -> list[Path]:
 def look_at_picture(path: Path) -> Picture:
     """Decode an image as training does."""
     try:
-        pixels = np.asarray(open_rgb(path))
-        with Image.open(path) as image:
-            mode = image.mode
+        pixels, mode = np.asarray(open_rgb(path)), read_mode(path)
     except (ValueError, FileNotFoundError) as error:
         return Picture(problem=_reason(error, path))
     digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()

@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 from datasets import foreground, listing
 from datasets.listing import FOREGROUND, GOOD, MASKS, SPLIT_FILE, TEST, TRAIN, Entry
-from images.reading import IMAGE_SUFFIXES, list_images
+from images.reading import IMAGE_SUFFIXES, find_files, list_images
 
 MVTEC, VISA, FOLDER = LAYOUTS = ("mvtec", "visa", "folder")
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 VISA_IMAGES = Path("Data") / "Images"  # in a class
-OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".dng",
-                  ".raw", ".cr2", ".nef", ".arw", ".psd", ".dcm", ".svg", ".pdf")  # fmt: skip
 
 
 class Finding(NamedTuple):
@@ -169,7 +167,6 @@ def _fill_visa(tree: Tree, root: Path, rows: Sequence[dict[str, str]]) -> None:
 
 def _find_other_files(tree: Tree) -> None:
     """Note pictures of types that are not read, which would be missed in silence."""
-    others = tree.folder.rglob("*") if tree.folder.is_dir() else []
-    tree.find(WARNING, "files are of a type that is not read",
-              sorted(path for path in others if path.suffix.lower() in OTHER_PICTURES),
+    others = find_files(tree.folder, recursive=True).unread if tree.folder.is_dir() else []
+    tree.find(WARNING, "files are of a type that is not read", others,
               f"convert them to one of {', '.join(IMAGE_SUFFIXES)}")  # fmt: skip

@@ -253,7 +253,7 @@ def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | N
     if not path.is_file():
         return None
     content = path.read_bytes()
-    with Image.open(path) as image:
+    with Image.open(path, formats=["JPEG"]) as image:
         width, height = image.size
     uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
     if name == review.SYNTHETIC:

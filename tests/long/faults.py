@@ -233,16 +233,16 @@ def kill_and_continue(folder: Path, kills: int, seed: int, epochs: int = 4, net:
         print(f"{done}: killed after {moment:.2f} of {seconds:.2f} s, ends with equal bytes", flush=True)
 
 
-def stop_and_continue(folder: Path, after: float, epochs: int) -> int:
+def stop_and_continue(folder: Path, after: float, epochs: int, net: str = "") -> int:
     """Stop a run a while after its first iteration, again and again until it ends, and compare; return the stops.
 
     Raises:
         RuntimeError: the end differs, or a stopped run has another status than 143.
     """
     write_data(folder / "data")
-    finish(Run(command_line(folder / "data", folder / "whole", epochs, classes=CLASSES[:1]), 60))
+    finish(Run(command_line(folder / "data", folder / "whole", epochs, classes=CLASSES[:1], net=net), 60))
     for stops in range(1000):
-        run = Run(command_line(folder / "data", folder / "stopped", epochs, classes=CLASSES[:1]), 60)
+        run = Run(command_line(folder / "data", folder / "stopped", epochs, classes=CLASSES[:1], net=net), 60)
         run.wait_for_iteration()
         time.sleep(after)
         run.signal(signal.SIGTERM)
@@ -258,7 +258,7 @@ def stop_and_continue(folder: Path, after: float, epochs: int) -> int:
     return stops
 
 
-def watch_memory(folder: Path, epochs: int) -> dict[int, float]:
+def watch_memory(folder: Path, epochs: int, net: str = "") -> dict[int, float]:
     """Train one class in this process, saving after each iteration; return the resident MB after each fifth epoch."""
     write_data(folder / "data")
     used, show = {}, progress.Progress.show
@@ -271,7 +271,8 @@ def watch_memory(folder: Path, epochs: int) -> dict[int, float]:
 
     run_state.SAVE_SECONDS, run_state.SAVE_SHARE = 0, 1e9
     progress.Progress.show = look
-    cli.main(command_line(folder / "data", folder / "results", epochs, classes=CLASSES[:1]), standalone_mode=False)
+    line = command_line(folder / "data", folder / "results", epochs, classes=CLASSES[:1], net=net)
+    cli.main(line, standalone_mode=False)
     return used
 
 
@@ -289,10 +290,10 @@ def main() -> None:
         if arguments.kills:
             kill_and_continue(Path(folder, "kills"), arguments.kills, arguments.seed, arguments.epochs, arguments.net)
         if arguments.stops:
-            stop_and_continue(Path(folder, "stops"), arguments.stops, arguments.epochs)
+            stop_and_continue(Path(folder, "stops"), arguments.stops, arguments.epochs, arguments.net)
         if arguments.memory:
             with contextlib.suppress(SystemExit):
-                watch_memory(Path(folder, "memory"), arguments.epochs)
+                watch_memory(Path(folder, "memory"), arguments.epochs, arguments.net)
 
 
 if __name__ == "__main__":

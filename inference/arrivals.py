@@ -4,8 +4,9 @@ A picture is handed out when its size and date have not changed between two look
 slow copy); the caller then cannot read it and leaves it, and it is handed out again until it has been unreadable and
 unchanged for PATIENCE. A folder that is away for a while is said once, and waited for.
 
-A look costs nothing for what is done: a folder is listed only when its date has changed (and now and then, for file
-systems that keep no such date), and of its files only those that are new are looked at.
+A look costs nothing for what is done: a folder is listed only when its date has changed and the system has not told
+what came (and now and then, for file systems that keep no such date, and for what it did not tell), and of its files
+only those that are new are looked at.
 """
 
 import logging
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.reading import kind_of, writable
+from inference.notices import Notices
 from inference.score_file import written_name
 
 LOGGER = logging.getLogger(__name__)
@@ -41,7 +43,9 @@ class Watch:
     ) -> None:  # fmt: skip
         self.folder, self.done, self.recursive, self.own, self.patience = folder, set(done), recursive, own, patience
         self.seen: dict[Path, _Seen] = {}
-        self.folders = {folder: _Folder({os.path.realpath(folder)})}
+        self.notices = Notices()
+        self.folders: dict[Path, _Folder] = {}
+        self._follow(folder, set())
         self.said: set[Path | str] = set()
 
     def ready(self) -> list[Path]:
@@ -84,25 +88,35 @@ class Watch:
         self.done.add(written_name(path, self.folder))
         self.seen.pop(path, None)
 
+    def stop(self) -> None:
+        """Look no more."""
+        self.notices.stop()
+
+    def _follow(self, folder: Path, above: set[str]) -> None:
+        self.folders[folder] = _Folder(above | {os.path.realpath(folder)})
+        self.notices.follow(folder)
+
     def _new(self, folder: Path) -> list[Path]:
         """Return the pictures of a folder that were not there at the last look and are not done."""
-        known, now = self.folders[folder], time.monotonic()
+        known, now, told = self.folders[folder], time.monotonic(), self.notices.take(folder)
+        recent = known.listed is not None and now < known.listed + RELIST and folder not in self.said
         try:
             date = os.stat(folder).st_mtime_ns
-            if (
-                folder not in self.said
-                and date == known.date
-                and known.changed + COARSEST_DATE < known.listed
-                and now < known.listed + RELIST
-            ):
+            if recent and told:
+                new = told - known.names
+                known.names |= told
+            elif recent and date == known.date and known.changed + COARSEST_DATE < known.listed:
                 return []
-            names = set(os.listdir(folder))
+            else:
+                names = set(os.listdir(folder))
+                new, known.names = names - known.names, names
+                known.listed, known.changed = now, known.changed if date == known.date else now
         except OSError as error:
             self._miss(folder, error)
             return []
-        self.said.discard(folder)
-        new, known.names = names - known.names, names
-        known.listed, known.changed = now, known.changed if date == known.date else now
+        if folder in self.said:
+            self.said.discard(folder)
+            self.notices.follow(folder)
         known.date = date
         start = "" if folder == self.folder else f"{folder.relative_to(self.folder).as_posix()}/"
         new = [name for name in new if start + name not in self.done]
@@ -115,7 +129,7 @@ class Watch:
         if path.is_dir():
             real = os.path.realpath(path)
             if self.recursive and real not in folder.above:  # else a link that leads round in a circle
-                self.folders[path] = _Folder(folder.above | {real})
+                self._follow(path, folder.above)
             elif not self.recursive:
                 self._say(path, "%s is a folder: give --recursive to look into it.", writable(path))
             return False
@@ -164,7 +178,7 @@ class _Folder:
     above: set[str]
     names: set[str] = field(default_factory=set)
     date: int | None = None
-    listed: float = 0
+    listed: float | None = None
     changed: float = 0
 
 

@@ -104,11 +104,14 @@ class Run:
         arrivals = Watch(folder, done, recursive, self.output.own, PATIENCE)
         self.patient = True
         LOGGER.info("Watching %s, %d pictures scored already. Ctrl-C ends it.", writable(folder), len(done))
-        while not stop.wait(POLL_SECONDS):
-            for chunk in self._chunks(arrivals.ready()):
-                self._score_arrived(chunk, arrivals, scores)
-                if stop.is_set():
-                    return
+        try:
+            while not stop.wait(POLL_SECONDS):
+                for chunk in self._chunks(arrivals.ready()):
+                    self._score_arrived(chunk, arrivals, scores)
+                    if stop.is_set():
+                        return
+        finally:
+            arrivals.stop()
 
     def _score_arrived(self, paths: list[Path], arrivals: Watch, scores: ScoreFile) -> None:
         """Score pictures that have arrived; leave those that cannot be read to the next look, if more may come."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -387,6 +388,13 @@ def damage(root: Path, case: str) -> None:
     elif case == "no images":
         shutil.rmtree(good)
         good.mkdir()
+    elif case == "a pipe":
+        os.mkfifo(good / "pipe.png")
+    elif case == "a pipe among textures":
+        os.mkfifo(root / "dtd" / "dots" / "pipe.png")
+    elif case == "several pages":
+        pages = [Image.open(path).copy() for path in sorted(good.iterdir())]
+        pages[0].save(good / "lot.tif", save_all=True, append_images=pages[1:])
     elif case == "empty foreground mask":
         (root / "fg_mask" / "nut").mkdir(parents=True)
         for path in good.iterdir():
@@ -402,6 +410,9 @@ def damage(root: Path, case: str) -> None:
         ("no textures", "dtd"),
         ("no images", "good"),
         ("empty foreground mask", "foreground"),
+        ("a pipe", "pipe.png is a pipe, a socket or a device, not a file"),
+        ("a pipe among textures", "pipe.png is a pipe"),
+        ("several pages", "pages: save each as a picture of its own, or leave such images out by --skip_broken."),
     ],
 )
 def test_broken_data_is_named_before_any_training(data, tmp_path, case, words):

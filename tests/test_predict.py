@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -335,3 +336,175 @@ def test_two_runs_do_not_write_the_same_folder(folder, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
         check_one_line(call("--model", folder, "--out", tmp_path / "out", tmp_path / "in"))
+
+
+def test_every_way_in_scores_the_same(folder, tmp_path):
+    predictor = Predictor(folder)
+    deep = np.arange(0, 40 * 60 * 20, 20, dtype=np.uint16).reshape(40, 60)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.open(pictures(tmp_path, 1)[0]).save(tmp_path / "turned.jpg", exif=turned)
+    for path, *more in ((tmp_path / "deep.png", deep), (tmp_path / "turned.jpg",)):
+        with Image.open(path) as opened, path.open("rb") as file:
+            scores = {predictor(way).score for way in (path, str(path), path.read_bytes(), file, opened, *more)}
+        assert len(scores) == 1
+    for way in (Image.new("F", (40, 40)), np.zeros((40, 40), np.float32)):
+        with pytest.raises(ValueError, match="32-bit values, whose range is not known"):
+            predictor(way)
+
+
+def mixed(folder: Path) -> list[Image.Image]:
+    """Write pictures of several types and what else lies in folders; return the pages of lot.tif."""
+    pages = [Image.open(path) for path in pictures(folder, 3)]
+    pages[0].save(folder / "lot.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "a.jfif", "JPEG")
+    pages[0].save(folder / "b.ppm")
+    pages[0].save(folder / "c.gif")
+    (folder / "d.psd").write_bytes(b"8BPS")
+    (folder / "notes.txt").touch()
+    (folder / "sub.png").mkdir()
+    return pages
+
+
+def test_every_page_and_picture_has_a_row_and_what_is_left_out_is_named(folder, tmp_path):
+    pages = mixed(tmp_path / "in")
+    result = call("--model", folder, "--out", tmp_path / "out", "--save_maps", "npy", tmp_path / "in")
+    assert result.exit_code == 1
+    found = {row["image"]: row for row in rows(tmp_path / "out")}
+    assert [name for name in found if name[0] not in "0"] == [
+        "a.jfif", "b.ppm", "c.gif", "d.psd", "lot.tif#1", "lot.tif#2", "lot.tif#3",
+    ]  # fmt: skip
+    assert "is of a type that is not read" in found["d.psd"]["error"]
+    predictor = Predictor(folder)
+    for number, page in enumerate(pages, 1):
+        assert float(found[f"lot.tif#{number}"]["score"]) == pytest.approx(predictor(page).score, abs=1e-6)
+    for name in ("lot.tif#2.png", "c.gif.png", "b.ppm.png"):
+        with Image.open(tmp_path / "out" / "overlays" / name) as drawn:
+            assert drawn.format == "PNG"
+    assert (tmp_path / "out" / "maps" / "lot.tif#2.npy").is_file()
+    assert f"{tmp_path / 'in' / 'notes.txt'} is no picture and not judged." in result.output
+    assert f"{tmp_path / 'in' / 'sub.png'} is a folder, not looked into without --recursive." in result.output
+    assert "10 pictures: " in result.output and "1 unreadable" in result.output
+
+
+def test_a_pattern_names_what_it_leaves_out(folder, tmp_path):
+    mixed(tmp_path / "in")
+    result = call("--model", folder, "--out", tmp_path / "out", "--overlays", "none", f"{tmp_path / 'in'}/[bdlns]*")
+    assert result.exit_code == 1
+    assert [row["image"] for row in rows(tmp_path / "out")][:2] == ["b.ppm", "d.psd"]
+    assert "notes.txt is no picture" in result.output
+
+
+def test_a_page_that_is_damaged_has_an_error_row(folder, tmp_path):
+    pages = mixed(tmp_path / "all")
+    path = tmp_path / "in" / "lot.tif"
+    path.parent.mkdir()
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate")
+    with Image.open(path) as image:
+        image.seek(1)
+        (start,), (length,) = (image.tag_v2[tag] for tag in (273, 279))
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = b"\xff" * length
+    path.write_bytes(content)
+    assert call("--model", folder, "--out", tmp_path / "out", path.parent).exit_code == 1
+    found = rows(tmp_path / "out")
+    assert [bool(row["score"]) for row in found] == [True, False, True]
+    assert "page 2, cannot be read" in found[1]["error"] and found[1]["image"] == "lot.tif#2"
+
+
+def test_what_is_no_regular_file_has_an_error_row_and_nothing_waits_for_it(folder, tmp_path):
+    paths = pictures(tmp_path / "in", 1)
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "in" / "gone.png").symlink_to("nowhere")
+    for inputs in ([tmp_path / "in"], [paths[0], *(tmp_path / "in" / f"{name}.png" for name in ("pipe", "zero"))]):
+        assert call("--model", folder, "--out", tmp_path / "out", *inputs).exit_code == 1
+        errors = {row["image"]: row["error"] for row in rows(tmp_path / "out")}
+        assert not errors.pop("000.png") and "does not exist" in errors.pop("gone.png", "does not exist")
+        assert errors.keys() == {"pipe.png", "zero.png"}
+        assert all("is a pipe, a socket or a device" in error for error in errors.values())
+
+
+def test_names_that_are_no_text_are_written_so_that_a_table_holds_them(folder, tmp_path):
+    content = pictures(tmp_path / "source", 1)[0].read_bytes()
+    (tmp_path / "in").mkdir()
+    for name in (b"a\nb.png", b"\xff.png", b"\\xff.png", "é.png".encode()):
+        with open(os.path.join(os.fsencode(tmp_path / "in"), name), "wb") as file:
+            file.write(content)
+    assert call("--model", folder, "--out", tmp_path / "out", tmp_path / "in").exit_code == 0
+    wanted = {r"a\x0ab.png", r"\xff.png", r"\\xff.png", "é.png"}
+    assert {row["image"] for row in rows(tmp_path / "out")} == wanted
+    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == wanted
+
+
+def test_a_picture_that_upsets_the_model_leaves_the_others(folder, tmp_path, monkeypatch):
+    paths = pictures(tmp_path / "in", 3)
+    Image.new("L", (20_000, 2)).save(tmp_path / "in" / "0long.png")  # 36 x 360000 after the resize
+    monkeypatch.setenv(reading.PIXELS_VARIABLE, "1000000")
+    alone = [Predictor(folder)(path).score for path in paths]
+    predict_all = Predictor.predict
+
+    def predict_or_fail(self, some):
+        if any(np.array_equal(np.asarray(image), np.asarray(Image.open(paths[1]))) for image in some):
+            raise MemoryError
+        return predict_all(self, some)
+
+    monkeypatch.setattr(Predictor, "predict", predict_or_fail)
+    assert call("--model", folder, "--out", tmp_path / "out", tmp_path / "in").exit_code == 1
+    found = rows(tmp_path / "out")
+    assert [row["image"] for row in found] == ["000.png", "001.png", "002.png", "0long.png"]
+    assert "001.png cannot be scored: MemoryError" in found[1]["error"]
+    assert "0long.png cannot be scored: The picture has 36 x 360000 pixels after the resize" in found[3]["error"]
+    scores = [float(found[number]["score"]) for number in (0, 2)]
+    assert scores == pytest.approx([alone[0], alone[2]], abs=1e-6)
+
+
+def test_watch_waits_for_a_disk_that_is_full(folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
+    pictures(tmp_path / "in", 3)
+    append, failures = ScoreFile._append, iter(range(4))
+
+    def append_or_fail(self, text):
+        if text.startswith("00") and next(failures, None) is not None:
+            raise OSError(28, "No space left on device")
+        append(self, text)
+
+    monkeypatch.setattr(ScoreFile, "_append", append_or_fail)
+    watch_until(Predictor(folder), tmp_path / "in", tmp_path / "out", 3, lambda: None)
+    assert sorted(row["image"] for row in rows(tmp_path / "out")) == ["000.png", "001.png", "002.png"]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 1 and "scores.csv cannot be written (No space left on device): waiting" in said[0]
+
+
+def test_watch_keeps_a_score_whose_overlay_cannot_be_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
+    long = tmp_path / "in" / f"{'x' * 248}.gif"  # 252 letters; with .png they are too many
+    long.parent.mkdir()
+    Image.open(pictures(tmp_path / "source", 1)[0]).save(long)
+    model = Predictor(folder)
+    with ThreadPoolExecutor(2) as pool:
+        run = Run(model, Output(tmp_path / "out", long.parent, model, "all", None), pool)
+        stop = threading.Event()
+        scores = ScoreFile(tmp_path / "out" / "scores.csv")
+        thread = threading.Thread(target=run.watch, args=(long.parent, False, scores, stop))
+        thread.start()
+        end = time.monotonic() + 60
+        while not count(tmp_path / "out") and time.monotonic() < end:
+            time.sleep(0.05)
+        stop.set()
+        thread.join()
+    (row,) = rows(tmp_path / "out")
+    assert row["score"] and "cannot be written (File name too long)" in row["error"]
+
+
+def test_watch_scores_all_pages_of_a_file_and_knows_them_after_a_restart(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
+    pages = [Image.open(path) for path in pictures(tmp_path / "source", 3)]
+    (tmp_path / "in").mkdir()
+    pages[0].save(tmp_path / "in" / "lot.tif", save_all=True, append_images=pages[1:])
+    model = Predictor(folder)
+    watch_until(model, tmp_path / "in", tmp_path / "out", 3, lambda: None)
+    shutil.copy(pages[0].filename, tmp_path / "in" / "z.png")
+    watch_until(model, tmp_path / "in", tmp_path / "out", 4, lambda: None)
+    assert [row["image"] for row in rows(tmp_path / "out")] == ["lot.tif#1", "lot.tif#2", "lot.tif#3", "z.png"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import arrivals
+from inference import arrivals, notices
 from inference.arrivals import Watch
 
 
@@ -189,3 +189,35 @@ def test_a_folder_whose_date_stays_is_listed_now_and_then(tmp_path, monkeypatch)
     time.sleep(0.15)
     watch.ready()
     assert watch.ready() == [tmp_path / "a.png"]
+
+
+def test_with_watchdog_what_arrives_is_told_and_nothing_listed_again(tmp_path, monkeypatch):
+    pytest.importorskip("watchdog", reason="needs watchdog, of requirements/dev.txt")
+    (tmp_path / "sub").mkdir()
+    listed, listing = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listing(path))
+    monkeypatch.setattr(arrivals, "COARSEST_DATE", 0)
+    watch = make(tmp_path, recursive=True)
+    watch.ready(), watch.ready()
+    before, wanted = len(listed), []
+    for number in range(5):
+        path = (tmp_path, tmp_path / "sub")[number % 2] / f"{number}.png"
+        path.with_suffix(".tmp").touch()
+        path.with_suffix(".tmp").rename(path)
+        end = time.monotonic() + 30
+        while path.name not in watch.notices.names[path.parent] and time.monotonic() < end:
+            time.sleep(0.01)
+        watch.ready()
+        wanted.append(path)
+    assert sorted(watch.ready()) == sorted(wanted) and len(listed) == before
+    watch.stop()
+
+
+def test_without_watchdog_everything_is_found_by_listing(tmp_path, monkeypatch):
+    monkeypatch.setattr(notices, "Observer", None)
+    watch = make(tmp_path)
+    watch.ready()
+    (tmp_path / "a.png").touch()
+    watch.ready()
+    assert watch.ready() == [tmp_path / "a.png"] and not watch.notices.names
+    watch.stop()

@@ -119,22 +119,21 @@ def arrive(folder: Path, count: int, seed: int = 0) -> str:
     names = [*ODD, *(b"%04d.png" % number for number in range(count - 2 * len(ODD)))]
     names += [b"sub/" + name for name in ODD]
     rng.shuffle(names)
-    drops = 0
+    late: list[bytes] = []
     with watching(model, share.mounted, out, log) as process:
         for number, name in enumerate(names):
             share.put(name, rng.choice(contents), slowly=number % 50 == 7)
             time.sleep(rng.uniform(0, 0.03))
             if number % (count // DROPS) == count // (2 * DROPS):
-                drops += 1
+                late.append(b"late %d.png" % number)
                 share.drop()
-                wait_for(lambda: log.read_bytes().count(b"cannot be looked into") >= drops, process, log)  # noqa: B023
-                time.sleep(1)
-                share.put(b"drop %d.png" % number, contents[0])  # arrives while the share is away
-                names.append(b"drop %d.png" % number)
+                wait_for(lambda: log.read_bytes().count(b"cannot be looked into") == len(late), process, log)
+                share.put(late[-1], contents[0])  # while the share is away
                 share.come_back()
-        wait_for(lambda: len(rows(out)) >= len(set(names)) + 2, process, log)  # 2: the pipe and the text
+                wait_for(lambda: late[-1].decode() in {row["image"] for row in rows(out)}, process, log)
+        wait_for(lambda: len(rows(out)) >= len({*names, *late}) + 2, process, log)  # 2: the pipe and the text
     said = log.read_text(encoding="utf-8")
-    check(out, set(names), said)
+    check(out, {*names, *late}, said)
     assert process.returncode == 1  # two could not be judged
     return said
 

@@ -1,11 +1,13 @@
 """Each fault of a tree is told, with its file, and errors are what stops a run."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.base import DatasetSplit
 from datasets.folder import FolderDataset
@@ -29,6 +31,11 @@ def twin(root: Path) -> None:
 
 def contrary(root: Path) -> None:
     shutil.copy(root / "nut/test/good/001.png", root / "nut/test/spot/001.png")
+
+
+def several_pages(root: Path) -> None:
+    pages = [Image.fromarray(picture(seed)) for seed in (50, 51, 52)]
+    pages[0].save(root / "nut/train/good/x.tif", save_all=True, append_images=pages[1:])
 
 
 # name: (how to break a tree, level, what is told, in which file)
@@ -61,8 +68,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
                       "fg_mask/nut/003.png"),
     "bent fg mask": (lambda r: write(r / "fg_mask/nut/003.png", np.ones((20, 40), np.uint8)), "ERROR",
                      "foreground masks have another aspect ratio", "fg_mask/nut/003.png"),
-    "other type": (lambda r: (r / "nut/train/good/x.HEIC").touch(), "WARNING", "files are of a type that is not read",
-                   "train/good/x.HEIC"),
+    "other type": (lambda r: (r / "nut/train/good/x.PSD").touch(), "WARNING", "files are of a type that is not read",
+                   "train/good/x.PSD"),
+    "pipe": (lambda r: os.mkfifo(r / "nut/train/good/x.png"), "ERROR", "images cannot be read", "x.png is a pipe"),
+    "device": (lambda r: (r / "nut/test/good/x.png").symlink_to("/dev/zero"), "ERROR", "images cannot be read",
+               "x.png is a pipe, a socket or a device"),
+    "pages": (several_pages, "ERROR", "images cannot be read", "x.tif has 3 pages"),
+    "PostScript": (lambda r: (r / "nut/test/good/x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "ERROR",
+                   "images cannot be read", "x.png cannot be read as an image (it is none of PNG, JPEG"),
     "another size": (lambda r: write(r / "nut/train/good/000.png", picture(9, 50)), "NOTE",
                      "images are not of the usual size 40x40", "train/good/000.png (50x50)"),
 }  # fmt: skip

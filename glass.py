@@ -48,6 +48,7 @@ MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, 
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
 DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
+LEAN = {"tf32": torch.float32, "bf16": torch.bfloat16}  # types of the frozen backbone where its bits may change
 
 
 def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
@@ -104,8 +105,9 @@ class GLASS(nn.Module):
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
             cache: where features that do not change are kept, one of options.PLACES.
-            precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the ascent's
-                products, too; for the rest see utils.set_precision.
+            precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the products of
+                the ascent and of the discriminator, too; "tf32" folds the frozen backbone's batch norms alone; for
+                the rest see utils.set_precision.
 
         Raises:
             ValueError: options do not fit together.
@@ -114,7 +116,7 @@ class GLASS(nn.Module):
         self.device = device
         self._build_features(
             backbone, layers_to_extract_from, input_shape, patchsize, pretrain_embed_dimension, target_embed_dimension,
-            train_backbone,
+            train_backbone, LEAN.get(precision),
         )  # fmt: skip
         self._build_networks(target_embed_dimension, pre_proj, dsc_layers, dsc_hidden)
         self.optimizers = optimizers_of(self.discriminator, 2 * lr, dsc_optimizer)
@@ -124,8 +126,8 @@ class GLASS(nn.Module):
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
-        self.cache, self.bfloat16 = cache, precision == "bf16" and not train_backbone
-        self.ascent_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
+        self.cache = cache
+        self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
         self.meta_epochs, self.iterations, self.eval_epochs, self.limit = meta_epochs, iterations, eval_epochs, limit
         self.schedule, self.warmup, self.ema_decay = schedule, warmup, ema_decay
         self.whitened = first_matrix(self.discriminator, "--dsc_init whitened") if dsc_init == "whitened" else None
@@ -136,10 +138,10 @@ class GLASS(nn.Module):
 
     def _build_features(
         self, backbone: nn.Module, layers: list[str], input_shape: tuple[int, int, int], patchsize: int,
-        layer_width: int, width: int, train_backbone: bool,
+        layer_width: int, width: int, train_backbone: bool, dtype: torch.dtype | None,
     ) -> None:  # fmt: skip
         """Build what turns images into rows, and rows' scores into maps."""
-        aggregator = common.NetworkFeatureAggregator(backbone, layers, self.device, train_backbone)
+        aggregator = common.NetworkFeatureAggregator(backbone, layers, self.device, train_backbone, dtype)
         backbone.requires_grad_(train_backbone)
         self.forward_modules = nn.ModuleDict({"feature_aggregator": aggregator})
         shapes = aggregator.shift_batch_norms(input_shape)
@@ -178,9 +180,7 @@ class GLASS(nn.Module):
 
     def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
-        images = utils.send(images, self.device).float()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            planes = self.aggregator(images, eval=evaluation)
+        planes = self.aggregator(utils.send(images, self.device).float(), eval=evaluation)
         names = self.aggregator.layers_to_extract_from
         return [self.patch_embedding.pool(i, planes[name].float()) for i, name in enumerate(names)]
 
@@ -210,6 +210,11 @@ class GLASS(nn.Module):
             total = total + (rows if shares is None else rows * shares).mean(0)  # [h·w, C]
             weight = weight + (1 if shares is None else shares.mean(0))
         return self.adapt(total / weight)
+
+    def _judge(self, rows: torch.Tensor) -> torch.Tensor:
+        """Score rows [N, C] by the discriminator, [N, 1]; its products may be rounded, their sums are not."""
+        with torch.autocast(self.device.type, self.product_dtype, enabled=self.product_dtype is not None):
+            return self.discriminator(rows).float()
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -288,13 +293,13 @@ class GLASS(nn.Module):
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
         gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, generator)
-        scores = self.discriminator(torch.cat([true_feats, gaus_feats]))
+        scores = self._judge(torch.cat([true_feats, gaus_feats]))
         true_scores, gaus_scores = scores.chunk(2)
         r_f = self._radius(fake_feats, center, defect)
         if self.hypersphere:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
             fake_feats = torch.where(defect, moved, fake_feats)
-        fake_scores = self.discriminator(fake_feats)
+        fake_scores = self._judge(fake_feats)
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
         noise_loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
@@ -319,7 +324,7 @@ class GLASS(nn.Module):
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
         noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
-        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.ascent_dtype), None
+        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
             if step % PROJECT_EVERY:

@@ -76,6 +76,12 @@ def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch
     return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
 
 
+def _distances(rows: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    """Return the distances of rows [N, C] from a center: [R, C] of an image, the same for each, or of all, [N, C]."""
+    images = len(rows) // max(len(center), 1)
+    return (rows.view(images, *center.shape) - center).norm(dim=-1).flatten()
+
+
 class GLASS(nn.Module):
     """The method: a frozen backbone, an adaptor and a discriminator trained on synthetic anomalies.
 
@@ -278,9 +284,10 @@ class GLASS(nn.Module):
             the values of progress.CURVES, [7], detached, on the device.
         """
         fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
-        center = center.repeat(len(batch["aug"]), 1)  # [N, C]
         mask = utils.send(batch["mask_s"], self.device).float().reshape(-1, 1)  # m  [N, 1]
         kept = padding.rows_inside(batch, self.grid)  # known on the host, so that the device is not waited for
+        if kept is not None or self.hypersphere:
+            center = center.repeat(len(batch["aug"]), 1)  # [N, C]
         if kept is not None:
             kept = utils.send(kept, self.device)
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
@@ -288,14 +295,14 @@ class GLASS(nn.Module):
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
-        normal_feats, normal = torch.cat([fake_feats, true_feats]), torch.cat([mask == 0, torch.ones_like(defect)])
-        r_t = self._radius(normal_feats, center.repeat(2, 1), normal)
+        normal = torch.cat([mask == 0, torch.ones_like(defect)])
+        r_t = self._radius([fake_feats, true_feats], center, normal)
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
         gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, generator)
         scores = self._judge(torch.cat([true_feats, gaus_feats]))
         true_scores, gaus_scores = scores.chunk(2)
-        r_f = self._radius(fake_feats, center, defect)
+        r_f = self._radius([fake_feats], center, defect)
         if self.hypersphere:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
             fake_feats = torch.where(defect, moved, fake_feats)
@@ -320,6 +327,12 @@ class GLASS(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 2).
 
+        Args:
+            true_feats: normal rows u [N, C].
+            center: [N, C]; where rows are not projected around it, [R, C] of an image will do, too.
+            r_t: radius of the normal rows, [].
+            generator: source of the noise.
+
         Returns:
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
@@ -330,19 +343,22 @@ class GLASS(nn.Module):
             if step % PROJECT_EVERY:
                 continue
             if step + PROJECT_EVERY > self.ascent_steps:
-                r_g = self._radius(ascent.rows(), center)
+                r_g = self._radius([ascent.rows()], center)
             if self.hypersphere:  # keep synthetic rows near enough to normal ones, and far enough from them (Eq. 2)
                 ascent.project_around(center, SHELL[0] * r_t, SHELL[1] * r_t)
             else:
                 ascent.project_around_normal(*MANIFOLD_RADII)
         gaus_feats = ascent.rows()
-        return gaus_feats, self._radius(gaus_feats, center) if r_g is None else r_g
+        return gaus_feats, self._radius([gaus_feats], center) if r_g is None else r_g
 
     @torch.no_grad()
-    def _radius(self, feats: torch.Tensor, center: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+    def _radius(
+        self, feats: list[torch.Tensor], center: torch.Tensor, keep: torch.Tensor | None = None
+    ) -> torch.Tensor:  # fmt: skip
         """Return the quantile of the rows' distances from the center, of all rows or of those to keep (bool [N, 1])."""
-        keep = torch.ones(len(feats), 1, dtype=torch.bool, device=self.device) if keep is None else keep
-        return masked_quantile((feats - center).norm(dim=1), keep.flatten(), self.radius)
+        distances = torch.cat([_distances(rows, center) for rows in feats])
+        keep = torch.ones_like(distances, dtype=torch.bool) if keep is None else keep.flatten()
+        return masked_quantile(distances, keep, self.radius)
 
     @torch.no_grad()
     def _shares(

@@ -162,6 +162,7 @@ class GLASS(nn.Module):
         adaptor = Projection(width, width, pre_proj) if pre_proj > 0 else nn.Identity()
         self.pre_projection = adaptor.to(self.device)
         self.discriminator = Discriminator(width, dsc_layers, dsc_hidden).to(self.device)
+        self._head: tuple[list, ScoringHead] | None = None  # for scoring, see _scoring_head
 
     def set_model_dir(self, model_dir: str | Path, dataset_name: str, results_path: str | Path | None = None) -> None:
         """Choose the class folder model_dir/dataset_name; results_path is two levels above model_dir by default."""
@@ -387,7 +388,7 @@ class GLASS(nn.Module):
         NaN. A cache is filled on the way; once it is full it stands for the loader, and its batches have no images.
         """
         self.set_training(False)
-        head = ScoringHead(self.pre_projection, self.discriminator, self.patch_embedding.spans, self.grid)
+        head = self._scoring_head()
         known = cache is not None and cache.full
         for batch in cache.batches() if known else loader:
             pooled = cache.get(batch["index"]) if known else self.pooled(batch["image"], evaluation=True)
@@ -401,6 +402,15 @@ class GLASS(nn.Module):
             if "valid" in batch:
                 maps = maps.masked_fill(~batch["valid"].to(self.device), ABSENT)
             yield batch, scores.flatten(1).amax(1), maps
+
+    def _scoring_head(self) -> ScoringHead:
+        """Return the networks as they score now; it is made once, and again after a weight has changed."""
+        weights = [*self.pre_projection.state_dict().values(), *self.discriminator.state_dict().values()]
+        stamp = [(each.data_ptr(), each._version) for each in weights]
+        if self._head is None or self._head[0] != stamp:
+            spans = self.patch_embedding.spans
+            self._head = (stamp, ScoringHead(self.pre_projection, self.discriminator, spans, self.grid))
+        return self._head[1]
 
     def predict(
         self, loader: Iterable[dict]

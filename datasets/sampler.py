@@ -1,7 +1,7 @@
 """Which samples an epoch draws, and from which seeds: functions of (seed, class, epoch, purpose, position) alone."""
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -51,16 +51,16 @@ class EpochSampler(Sampler[list[Draw]]):
             raise ValueError(f"Purpose {purpose!r} of an epoch is none of {', '.join(PURPOSES)}.")
         self.epoch, self.purpose, self.start, self.following = epoch, purpose, start, None
 
-    def stream(self, epoch: int, start: int, steps: int, epochs: int) -> None:
-        """Choose all training batches of `steps` an epoch from a batch of an epoch on, as one; without the images."""
+    def stream(self, epoch: int, start: int, steps: int) -> None:
+        """Choose the training batches from one of an epoch on, `steps` an epoch, without end; without the images."""
         self.set_epoch(epoch, "train", start)
-        self.following = (steps, epochs)
+        self.following = steps
 
     def __iter__(self) -> Iterator[list[Draw]]:
         if self.following is None:
             return iter(self._batches(self.epoch, self.purpose)[self.start :])
-        steps, epochs = self.following
-        batches = (self._batches(epoch, "train", whole=False)[:steps] for epoch in range(self.epoch, epochs))
+        steps = self.following
+        batches = (self._batches(epoch, "train", whole=False)[:steps] for epoch in count(self.epoch))
         return islice(chain.from_iterable(batches), self.start, None)
 
     def _batches(self, epoch: int, purpose: str, whole: bool = True) -> list[list[Draw]]:

@@ -32,12 +32,11 @@ class TrainingBatches:
     Args:
         loader: of training batches; it streams where its `batch_sampler` is an EpochSampler.
         steps: batches of an epoch.
-        epochs: in all.
         kept: whether the images' features are, so that the loader is read by training alone, and without the images.
     """
 
-    def __init__(self, loader: Iterable[dict], steps: int, epochs: int, kept: bool) -> None:
-        self.loader, self.steps, self.epochs = loader, steps, epochs
+    def __init__(self, loader: Iterable[dict], steps: int, kept: bool) -> None:
+        self.loader, self.steps = loader, steps
         self.sampler = getattr(loader, "batch_sampler", None)
         self.streams = kept and hasattr(self.sampler, "stream")
         self.stream: Iterator[dict] | None = None
@@ -50,7 +49,7 @@ class TrainingBatches:
             skipped = start if set_epoch(self.loader, epoch, "train", start) else 0
             return islice(self.loader, start - skipped, self.steps - skipped)
         if self.stream is None:
-            self.sampler.stream(epoch, start, self.steps, self.epochs)
+            self.sampler.stream(epoch, start, self.steps)
             self.stream = iter(self.loader)
         return islice(self.stream, self.steps - start)
 

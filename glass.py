@@ -40,6 +40,7 @@ from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
 from training.optimisation import first_matrix, optimizers_of, whitening
+from training.replay import CudaGraphs, Replayed, make_capturable
 from training.scoring_head import ScoringHead
 from training.selection import Selection
 
@@ -101,7 +102,7 @@ class GLASS(nn.Module):
         noise: float = 0.015, radius: float = 0.75, p: float = 0.5, lr: float = 0.0001, svd: int = 0, step: int = 20,
         limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32", iterations: int = 0,
         schedule: str = "constant", warmup: int = 0, ema_decay: float = 0.0, dsc_init: str = "xavier",
-        dsc_optimizer: str = "adamw",
+        dsc_optimizer: str = "adamw", cuda_graph: bool = False,
     ) -> None:  # fmt: skip
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -114,6 +115,7 @@ class GLASS(nn.Module):
             precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the products of
                 the ascent and of the discriminator, too; "tf32" folds the frozen backbone's batch norms alone; for
                 the rest see utils.set_precision.
+            cuda_graph: replay training steps as a CUDA graph, where the device is one of CUDA.
 
         Raises:
             ValueError: options do not fit together.
@@ -131,6 +133,11 @@ class GLASS(nn.Module):
             self.optimizers["pre_projection"] = adam
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
+
+        self.replayed = None
+        if cuda_graph and device.type == "cuda":
+            make_capturable(self.optimizers.values())
+            self.replayed = Replayed(self._update, CudaGraphs(device))
 
         self.cache = cache
         self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
@@ -190,10 +197,6 @@ class GLASS(nn.Module):
         planes = self.aggregator(utils.send(images, self.device).float(), eval=evaluation)
         names = self.aggregator.layers_to_extract_from
         return [self.patch_embedding.pool(i, planes[name].float()) for i, name in enumerate(names)]
-
-    def _rows(self, batch: dict, cache: FeatureCache | None) -> torch.Tensor:
-        """Return the rows t [N, C] of a training batch's images, from the cache if there is one."""
-        return self._embed(batch["image"]) if cache is None else self.patch_embedding.merge(cache.get(batch["index"]))
 
     def adapt(self, rows: torch.Tensor) -> torch.Tensor:
         """Adapt rows [N, C]: u = A(t); the identity with --pre_proj 0."""
@@ -284,13 +287,38 @@ class GLASS(nn.Module):
         Returns:
             the values of progress.CURVES, [7], detached, on the device.
         """
-        fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
-        mask = utils.send(batch["mask_s"], self.device).float().reshape(-1, 1)  # m  [N, 1]
         kept = padding.rows_inside(batch, self.grid)  # known on the host, so that the device is not waited for
-        if kept is not None or self.hypersphere:
-            center = center.repeat(len(batch["aug"]), 1)  # [N, C]
+        rows = len(batch["aug"]) * self.grid[0] * self.grid[1] if kept is None else len(kept)
+        noise = torch.randn(rows, self.patch_embedding.target_dim, generator=generator, device=self.device)
+        images = [utils.send(batch[key], self.device) for key in ("mask_s", "aug")]
+        true = cache.get(batch["index"]) if cache is not None else [utils.send(batch["image"], self.device)]
+        inputs = (noise.mul_(self.noise), center, *images, *true)
         if kept is not None:
-            kept = utils.send(kept, self.device)
+            return self._update(*inputs, kept=utils.send(kept, self.device))
+        if self.replayed is None:
+            return self._update(*inputs)
+        rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+        self._head = None  # a replay moves weights unseen
+        return self.replayed(*inputs, settings=tuple(rates))
+
+    def _update(
+        self, noise: torch.Tensor, center: torch.Tensor, mask: torch.Tensor, aug: torch.Tensor, *true: torch.Tensor,
+        kept: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Do what train_step says with tensors on the device: no wait for it, no random draw.
+
+        Args:
+            noise: [N, C].
+            center, mask, aug: as of train_step.
+            true: the images, or the pooled planes of each layer.
+            kept: positions of the rows that take part; all by default.
+        """
+        mask = mask.float().reshape(-1, 1)  # m  [N, 1]
+        fake_rows = self._embed(aug)
+        true_rows = self._embed(*true) if true[0].shape == aug.shape else self.patch_embedding.merge(list(true))
+        if kept is not None or self.hypersphere:
+            center = center.repeat(len(aug), 1)  # [N, C]
+        if kept is not None:
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
         fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]
         defect = mask == 1
@@ -300,7 +328,7 @@ class GLASS(nn.Module):
         r_t = self._radius([fake_feats, true_feats], center, normal)
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
-        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, generator)
+        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, noise)
         scores = self._judge(torch.cat([true_feats, gaus_feats]))
         true_scores, gaus_scores = scores.chunk(2)
         r_f = self._radius([fake_feats], center, defect)
@@ -324,7 +352,7 @@ class GLASS(nn.Module):
         return torch.stack([p_true, p_fake, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
 
     def synthesise_globally(
-        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, generator: torch.Generator
+        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 2).
 
@@ -332,12 +360,11 @@ class GLASS(nn.Module):
             true_feats: normal rows u [N, C].
             center: [N, C]; where rows are not projected around it, [R, C] of an image will do, too.
             r_t: radius of the normal rows, [].
-            generator: source of the noise.
+            noise: [N, C].
 
         Returns:
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
-        noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
         ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()

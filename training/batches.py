@@ -41,17 +41,20 @@ class TrainingBatches:
         self.streams = kept and hasattr(self.sampler, "stream")
         self.stream: Iterator[dict] | None = None
 
-    def of(self, epoch: int, start: int) -> Iterator[dict]:
-        """Yield the batches of an epoch from `start` on, earlier ones are not even made; epochs come in order."""
-        if start == self.steps:
+    def of(self, epoch: int, start: int, stop: int) -> Iterator[dict]:
+        """Yield the batches of an epoch from `start` on, before `stop`; earlier ones are not even made.
+
+        Epochs come in order, each to its last step but the last.
+        """
+        if start == stop:
             return iter(())
         if not self.streams:
             skipped = start if set_epoch(self.loader, epoch, "train", start) else 0
-            return islice(self.loader, start - skipped, self.steps - skipped)
+            return islice(self.loader, start - skipped, stop - skipped)
         if self.stream is None:
             self.sampler.stream(epoch, start, self.steps)
             self.stream = iter(self.loader)
-        return islice(self.stream, self.steps - start)
+        return islice(self.stream, stop - start)
 
 
 def steps_of_an_epoch(loader: Iterable[dict], limit: int) -> int:

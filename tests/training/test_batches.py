@@ -21,7 +21,7 @@ def batches(root, kept, workers, start=(0, 0)):
     loader = DataLoader(data, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     training = TrainingBatches(loader, 2, kept)
     first, position = start
-    return [list(training.of(epoch, position if epoch == first else 0)) for epoch in range(first, EPOCHS)]
+    return [list(training.of(epoch, position if epoch == first else 0, 2)) for epoch in range(first, EPOCHS)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -56,7 +56,7 @@ class Counted(Dataset):
 def test_workers_begin_the_next_epoch_while_one_is_evaluated_and_keep_few():
     data, sampler = Counted(), EpochSampler(4, 2, seed=0, name="mvtec_nut")
     training = TrainingBatches(DataLoader(data, batch_sampler=sampler, num_workers=1), 2, kept=True)
-    assert len(list(training.of(0, 0))) == 2
+    assert len(list(training.of(0, 0, 2))) == 2
     end = time.monotonic() + 60
     while data.made < 8 and time.monotonic() < end:
         time.sleep(0.01)

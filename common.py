@@ -5,6 +5,7 @@ Preprocessing and Aggregator say this step by step; PatchEmbedding is the same f
 convolutions, without the unfolded copy, and is what training and prediction use.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -17,8 +18,11 @@ import torch.nn.functional as F
 from scipy import sparse
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.hooks import RemovableHandle
 
 SMOOTHING = 4  # sigma of the Gaussian filter in pixels
+PLAIN_MAPS = ("Conv2d", "Conv2dSame", "Linear")  # classes that apply their weight as it is; others change it first
 
 
 class MeanMapper(nn.Module):
@@ -148,6 +152,8 @@ class NetworkFeatureAggregator(nn.Module):
         layers_to_extract_from: dotted module names, in the order in which their features are stacked.
         device: where it runs.
         train_backbone: let forward(eval=False) run in training mode with gradients.
+        dtype: run a frozen backbone as a copy with its batch norms folded into the convolutions, whose weights and
+            products, and those of linear layers, are of this type; None runs it as it is, to the same bits.
 
     Raises:
         ValueError: a name is no module of the backbone.
@@ -159,6 +165,7 @@ class NetworkFeatureAggregator(nn.Module):
         layers_to_extract_from: list[str],
         device: torch.device,
         train_backbone: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone.to(device)
@@ -167,6 +174,10 @@ class NetworkFeatureAggregator(nn.Module):
         self.train_backbone = train_backbone
         self.layout = torch.contiguous_format if train_backbone else torch.channels_last
         self.used_keys: set[str] = set()  # state-dict keys of what runs, known after feature_dimensions
+        self.dtype = None if train_backbone else dtype
+        self.foldable: list[tuple[str, str]] = []  # convolutions and the batch norms right behind them, likewise
+        self._lean: list[nn.Module] = []  # the copy that runs, once made
+        backbone.register_load_state_dict_post_hook(lambda *_: self._lean.clear())
         self._outputs: dict[str, torch.Tensor] = {}
         modules = dict(backbone.named_modules())
         for name in self.layers_to_extract_from:
@@ -180,8 +191,19 @@ class NetworkFeatureAggregator(nn.Module):
         images = images.contiguous(memory_format=self.layout)
         if self.backbone.training != train:
             self.backbone.train(train)
+        if self.dtype is not None:
+            return self._run_lean(images)
         with torch.set_grad_enabled(train and torch.is_grad_enabled()):
             return self._run(images)
+
+    @torch.no_grad()
+    def _run_lean(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the copy of the backbone that takes less work; make it first."""
+        if not self._lean:
+            twin = copy.deepcopy(self.backbone, {id(self): self})  # whose hooks still tell this object
+            self._lean.append(lean(twin, self.foldable, self.dtype).to(memory_format=self.layout))
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._run(images, self._lean[0])
 
     @torch.no_grad()
     def shift_batch_norms(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
@@ -193,6 +215,7 @@ class NetworkFeatureAggregator(nn.Module):
         """
         ran: set[nn.Module] = set()
         handles = [module.register_forward_pre_hook(self._watch(ran)) for module in _workers(self.backbone)]
+        handles += self._watch_norms()
         planes = self._run(torch.ones(1, *input_shape, device=self.device))
         for handle in handles:
             handle.remove()
@@ -206,10 +229,10 @@ class NetworkFeatureAggregator(nn.Module):
         """Return the channels of every layer; see shift_batch_norms."""
         return [shape[0] for shape in self.shift_batch_norms(input_shape)]
 
-    def _run(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _run(self, images: torch.Tensor, network: nn.Module | None = None) -> dict[str, torch.Tensor]:
         self._outputs.clear()
         with suppress(_AllLayersSeen):
-            self.backbone(images)
+            (network or self.backbone)(images)
         prefix = getattr(self.backbone, "num_prefix_tokens", 0)
         grid = getattr(getattr(self.backbone, "patch_embed", None), "grid_size", None)
         channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
@@ -232,9 +255,55 @@ class NetworkFeatureAggregator(nn.Module):
 
         return before
 
+    def _watch_norms(self) -> list[RemovableHandle]:
+        """Add hooks that note which batch norms can be folded: those whose input is what a convolution returned.
+
+        Where one of the two is a layer whose outputs are used, they stay apart.
+        """
+        latest: list[tuple[str, torch.Tensor]] = []  # convolution and its output
+        self.foldable.clear()
+
+        def after(name: str, output: torch.Tensor) -> None:
+            latest[:] = [(name, output)]
+
+        def before(name: str, image: torch.Tensor) -> None:
+            if latest and latest[0][1] is image and not {name, latest[0][0]} & set(self.layers_to_extract_from):
+                self.foldable.append((latest[0][0], name))
+
+        handles = []
+        for name, module in self.backbone.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                handles.append(module.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs[0])))
+            elif type(module).__name__ in PLAIN_MAPS:
+                handles.append(module.register_forward_hook(lambda _, __, output, name=name: after(name, output)))
+        return handles
+
     def _stop(self, *_) -> None:
         if len(self._outputs) == len(self.layers_to_extract_from):
             raise _AllLayersSeen
+
+
+@torch.no_grad()
+def lean(network: nn.Module, foldable: list[tuple[str, str]], dtype: torch.dtype) -> nn.Module:
+    """Make a frozen network compute less, in place: equal to rounding in float32.
+
+    Args:
+        network: in evaluation mode.
+        foldable: convolutions and the batch norms right behind them, by name; the pairs become convolutions.
+        dtype: of the weights of convolutions and linear layers, which otherwise would be cast at every call.
+    """
+    for conv_name, norm_name in foldable:
+        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
+        bias = None if conv.bias is None else conv.bias.double()
+        weight, statistics = conv.weight.double(), (norm.running_mean.double(), norm.running_var.double())
+        folded = fuse_conv_bn_weights(weight, bias, *statistics, norm.eps, norm.weight, norm.bias)
+        conv.weight, conv.bias = (nn.Parameter(each.float(), requires_grad=False) for each in folded)
+        rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]  # of timm's norms
+        network.set_submodule(norm_name, nn.Sequential(*rest))
+    for module in network.modules():
+        if type(module).__name__ in PLAIN_MAPS:
+            module.to(dtype)
+    return network
 
 
 def _workers(network: nn.Module) -> list[nn.Module]:
@@ -293,13 +362,15 @@ class RescaleSegmentor:
     def __init__(self, device: torch.device, target_size: int | tuple[int, int] = 288) -> None:
         self.device = device
         self.target_size = (target_size, target_size) if isinstance(target_size, int) else tuple(target_size)
+        self._matrices: dict[tuple, list[torch.Tensor]] = {}  # by grid and device
 
     def maps(self, scores: torch.Tensor) -> torch.Tensor:
         """Map scores [B, h, w] to maps [B, H, W]; both axes are resized and smoothed apart, as matrix products."""
-        rows, columns = (
-            smoothing_matrix(n_in, n_out).to(scores.device)
-            for n_in, n_out in zip(scores.shape[1:], self.target_size, strict=True)
-        )
+        key = (tuple(scores.shape[1:]), scores.device)
+        if key not in self._matrices:
+            sizes = zip(scores.shape[1:], self.target_size, strict=True)
+            self._matrices[key] = [smoothing_matrix(*each).to(scores.device) for each in sizes]
+        rows, columns = self._matrices[key]
         return rows @ scores @ columns.T
 
     def convert_to_segmentation(self, patch_scores: torch.Tensor | np.ndarray) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
 from training.optimisation import first_matrix, optimizers_of, whitening
+from training.replay import CudaGraphs, Replayed, make_capturable
 from training.scoring_head import ScoringHead
 from training.selection import Selection
 
@@ -48,6 +49,7 @@ MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, 
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
 DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
+LEAN = {"tf32": torch.float32, "bf16": torch.bfloat16}  # types of the frozen backbone where its bits may change
 
 
 def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
@@ -75,6 +77,12 @@ def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch
     return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
 
 
+def _distances(rows: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    """Return the distances of rows [N, C] from a center: [R, C] of an image, the same for each, or of all, [N, C]."""
+    images = len(rows) // max(len(center), 1)
+    return (rows.view(images, *center.shape) - center).norm(dim=-1).flatten()
+
+
 class GLASS(nn.Module):
     """The method: a frozen backbone, an adaptor and a discriminator trained on synthetic anomalies.
 
@@ -94,7 +102,7 @@ class GLASS(nn.Module):
         noise: float = 0.015, radius: float = 0.75, p: float = 0.5, lr: float = 0.0001, svd: int = 0, step: int = 20,
         limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32", iterations: int = 0,
         schedule: str = "constant", warmup: int = 0, ema_decay: float = 0.0, dsc_init: str = "xavier",
-        dsc_optimizer: str = "adamw",
+        dsc_optimizer: str = "adamw", cuda_graph: bool = False,
     ) -> None:  # fmt: skip
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -104,8 +112,10 @@ class GLASS(nn.Module):
             svd: 1 for the hypersphere, where the training set's `distribution` does not decide.
             seed: of the noise; PyTorch's global seed by default.
             cache: where features that do not change are kept, one of options.PLACES.
-            precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the ascent's
-                products, too; for the rest see utils.set_precision.
+            precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the products of
+                the ascent and of the discriminator, too; "tf32" folds the frozen backbone's batch norms alone; for
+                the rest see utils.set_precision.
+            cuda_graph: replay training steps as a CUDA graph, where the device is one of CUDA.
 
         Raises:
             ValueError: options do not fit together.
@@ -114,7 +124,7 @@ class GLASS(nn.Module):
         self.device = device
         self._build_features(
             backbone, layers_to_extract_from, input_shape, patchsize, pretrain_embed_dimension, target_embed_dimension,
-            train_backbone,
+            train_backbone, LEAN.get(precision),
         )  # fmt: skip
         self._build_networks(target_embed_dimension, pre_proj, dsc_layers, dsc_hidden)
         self.optimizers = optimizers_of(self.discriminator, 2 * lr, dsc_optimizer)
@@ -124,8 +134,13 @@ class GLASS(nn.Module):
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
-        self.cache, self.bfloat16 = cache, precision == "bf16" and not train_backbone
-        self.ascent_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
+        self.replayed = None
+        if cuda_graph and device.type == "cuda":
+            make_capturable(self.optimizers.values())
+            self.replayed = Replayed(self._update, CudaGraphs(device))
+
+        self.cache = cache
+        self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
         self.meta_epochs, self.iterations, self.eval_epochs, self.limit = meta_epochs, iterations, eval_epochs, limit
         self.schedule, self.warmup, self.ema_decay = schedule, warmup, ema_decay
         self.whitened = first_matrix(self.discriminator, "--dsc_init whitened") if dsc_init == "whitened" else None
@@ -136,10 +151,10 @@ class GLASS(nn.Module):
 
     def _build_features(
         self, backbone: nn.Module, layers: list[str], input_shape: tuple[int, int, int], patchsize: int,
-        layer_width: int, width: int, train_backbone: bool,
+        layer_width: int, width: int, train_backbone: bool, dtype: torch.dtype | None,
     ) -> None:  # fmt: skip
         """Build what turns images into rows, and rows' scores into maps."""
-        aggregator = common.NetworkFeatureAggregator(backbone, layers, self.device, train_backbone)
+        aggregator = common.NetworkFeatureAggregator(backbone, layers, self.device, train_backbone, dtype)
         backbone.requires_grad_(train_backbone)
         self.forward_modules = nn.ModuleDict({"feature_aggregator": aggregator})
         shapes = aggregator.shift_batch_norms(input_shape)
@@ -154,6 +169,7 @@ class GLASS(nn.Module):
         adaptor = Projection(width, width, pre_proj) if pre_proj > 0 else nn.Identity()
         self.pre_projection = adaptor.to(self.device)
         self.discriminator = Discriminator(width, dsc_layers, dsc_hidden).to(self.device)
+        self._head: tuple[list, ScoringHead] | None = None  # for scoring, see _scoring_head
 
     def set_model_dir(self, model_dir: str | Path, dataset_name: str, results_path: str | Path | None = None) -> None:
         """Choose the class folder model_dir/dataset_name; results_path is two levels above model_dir by default."""
@@ -178,15 +194,9 @@ class GLASS(nn.Module):
 
     def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the layers' pooled planes [B, C_i, h_i, w_i] of images [B, 3, H, W], each on its own grid."""
-        images = utils.send(images, self.device).float()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            planes = self.aggregator(images, eval=evaluation)
+        planes = self.aggregator(utils.send(images, self.device).float(), eval=evaluation)
         names = self.aggregator.layers_to_extract_from
         return [self.patch_embedding.pool(i, planes[name].float()) for i, name in enumerate(names)]
-
-    def _rows(self, batch: dict, cache: FeatureCache | None) -> torch.Tensor:
-        """Return the rows t [N, C] of a training batch's images, from the cache if there is one."""
-        return self._embed(batch["image"]) if cache is None else self.patch_embedding.merge(cache.get(batch["index"]))
 
     def adapt(self, rows: torch.Tensor) -> torch.Tensor:
         """Adapt rows [N, C]: u = A(t); the identity with --pre_proj 0."""
@@ -210,6 +220,11 @@ class GLASS(nn.Module):
             total = total + (rows if shares is None else rows * shares).mean(0)  # [h·w, C]
             weight = weight + (1 if shares is None else shares.mean(0))
         return self.adapt(total / weight)
+
+    def _judge(self, rows: torch.Tensor) -> torch.Tensor:
+        """Score rows [N, C] by the discriminator, [N, 1]; its products may be rounded, their sums are not."""
+        with torch.autocast(self.device.type, self.product_dtype, enabled=self.product_dtype is not None):
+            return self.discriminator(rows).float()
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -272,29 +287,55 @@ class GLASS(nn.Module):
         Returns:
             the values of progress.CURVES, [7], detached, on the device.
         """
-        fake_rows, true_rows = self._embed(batch["aug"]), self._rows(batch, cache)
-        center = center.repeat(len(batch["aug"]), 1)  # [N, C]
-        mask = utils.send(batch["mask_s"], self.device).float().reshape(-1, 1)  # m  [N, 1]
         kept = padding.rows_inside(batch, self.grid)  # known on the host, so that the device is not waited for
+        rows = len(batch["aug"]) * self.grid[0] * self.grid[1] if kept is None else len(kept)
+        noise = torch.randn(rows, self.patch_embedding.target_dim, generator=generator, device=self.device)
+        images = [utils.send(batch[key], self.device) for key in ("mask_s", "aug")]
+        true = cache.get(batch["index"]) if cache is not None else [utils.send(batch["image"], self.device)]
+        inputs = (noise.mul_(self.noise), center, *images, *true)
         if kept is not None:
-            kept = utils.send(kept, self.device)
+            return self._update(*inputs, kept=utils.send(kept, self.device))
+        if self.replayed is None:
+            return self._update(*inputs)
+        rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+        self._head = None  # a replay moves weights unseen
+        return self.replayed(*inputs, settings=tuple(rates))
+
+    def _update(
+        self, noise: torch.Tensor, center: torch.Tensor, mask: torch.Tensor, aug: torch.Tensor, *true: torch.Tensor,
+        kept: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Do what train_step says with tensors on the device: no wait for it, no random draw.
+
+        Args:
+            noise: [N, C].
+            center, mask, aug: as of train_step.
+            true: the images, or the pooled planes of each layer.
+            kept: positions of the rows that take part; all by default.
+        """
+        mask = mask.float().reshape(-1, 1)  # m  [N, 1]
+        fake_rows = self._embed(aug)
+        true_rows = self._embed(*true) if true[0].shape == aug.shape else self.patch_embedding.merge(list(true))
+        if kept is not None or self.hypersphere:
+            center = center.repeat(len(aug), 1)  # [N, C]
+        if kept is not None:
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
         fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
-        normal_feats, normal = torch.cat([fake_feats, true_feats]), torch.cat([mask == 0, torch.ones_like(defect)])
-        r_t = self._radius(normal_feats, center.repeat(2, 1), normal)
+        normal = torch.cat([mask == 0, torch.ones_like(defect)])
+        r_t = self._radius([fake_feats, true_feats], center, normal)
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
-        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, generator)
-        scores = self.discriminator(torch.cat([true_feats, gaus_feats]))
+        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, noise)
+        scores = self._judge(torch.cat([true_feats, gaus_feats]))
         true_scores, gaus_scores = scores.chunk(2)
-        r_f = self._radius(fake_feats, center, defect)
+        r_f = self._radius([fake_feats], center, defect)
         if self.hypersphere:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
             fake_feats = torch.where(defect, moved, fake_feats)
-        fake_scores = self.discriminator(fake_feats)
+        fake_scores = self._judge(fake_feats)
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
         noise_loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
@@ -311,33 +352,41 @@ class GLASS(nn.Module):
         return torch.stack([p_true, p_fake, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
 
     def synthesise_globally(
-        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, generator: torch.Generator
+        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 2).
+
+        Args:
+            true_feats: normal rows u [N, C].
+            center: [N, C]; where rows are not projected around it, [R, C] of an image will do, too.
+            r_t: radius of the normal rows, [].
+            noise: [N, C].
 
         Returns:
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
-        noise = torch.randn(true_feats.shape, generator=generator, device=self.device) * self.noise
-        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.ascent_dtype), None
+        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
             if step % PROJECT_EVERY:
                 continue
             if step + PROJECT_EVERY > self.ascent_steps:
-                r_g = self._radius(ascent.rows(), center)
+                r_g = self._radius([ascent.rows()], center)
             if self.hypersphere:  # keep synthetic rows near enough to normal ones, and far enough from them (Eq. 2)
                 ascent.project_around(center, SHELL[0] * r_t, SHELL[1] * r_t)
             else:
                 ascent.project_around_normal(*MANIFOLD_RADII)
         gaus_feats = ascent.rows()
-        return gaus_feats, self._radius(gaus_feats, center) if r_g is None else r_g
+        return gaus_feats, self._radius([gaus_feats], center) if r_g is None else r_g
 
     @torch.no_grad()
-    def _radius(self, feats: torch.Tensor, center: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+    def _radius(
+        self, feats: list[torch.Tensor], center: torch.Tensor, keep: torch.Tensor | None = None
+    ) -> torch.Tensor:  # fmt: skip
         """Return the quantile of the rows' distances from the center, of all rows or of those to keep (bool [N, 1])."""
-        keep = torch.ones(len(feats), 1, dtype=torch.bool, device=self.device) if keep is None else keep
-        return masked_quantile((feats - center).norm(dim=1), keep.flatten(), self.radius)
+        distances = torch.cat([_distances(rows, center) for rows in feats])
+        keep = torch.ones_like(distances, dtype=torch.bool) if keep is None else keep.flatten()
+        return masked_quantile(distances, keep, self.radius)
 
     @torch.no_grad()
     def _shares(
@@ -366,7 +415,7 @@ class GLASS(nn.Module):
         NaN. A cache is filled on the way; once it is full it stands for the loader, and its batches have no images.
         """
         self.set_training(False)
-        head = ScoringHead(self.pre_projection, self.discriminator, self.patch_embedding.spans, self.grid)
+        head = self._scoring_head()
         known = cache is not None and cache.full
         for batch in cache.batches() if known else loader:
             pooled = cache.get(batch["index"]) if known else self.pooled(batch["image"], evaluation=True)
@@ -380,6 +429,15 @@ class GLASS(nn.Module):
             if "valid" in batch:
                 maps = maps.masked_fill(~batch["valid"].to(self.device), ABSENT)
             yield batch, scores.flatten(1).amax(1), maps
+
+    def _scoring_head(self) -> ScoringHead:
+        """Return the networks as they score now; it is made once, and again after a weight has changed."""
+        weights = [*self.pre_projection.state_dict().values(), *self.discriminator.state_dict().values()]
+        stamp = [(each.data_ptr(), each._version) for each in weights]
+        if self._head is None or self._head[0] != stamp:
+            spans = self.patch_embedding.spans
+            self._head = (stamp, ScoringHead(self.pre_projection, self.discriminator, spans, self.grid))
+        return self._head[1]
 
     def predict(
         self, loader: Iterable[dict]

@@ -313,9 +313,15 @@ class NetOptions:
     )
     precision: str = network(
         "fp32",
-        "tf32: faster, rounded matrix products on CUDA. bf16: the frozen backbone and the ascent in bfloat16.",
+        "tf32: faster, rounded products on CUDA. bf16: frozen backbone, ascent and discriminator in bfloat16.",
         paper="fp32",
         type=click.Choice(PRECISIONS),
+    )
+    cuda_graph: bool = option(
+        False,
+        "On CUDA, launch a training step as one CUDA graph; not for --resize_mode letterbox, whose shapes change.",
+        shapes=(MODEL,),
+        is_flag=True,
     )
     train_backbone: bool = network(False, "Train the backbone as well.", paper=False, is_flag=True)
 

@@ -176,8 +176,9 @@ def ascent_case(bench: Workbench) -> Case:
         return reference.ascend(model.discriminator, true_feats, start).detach()
 
     def ours() -> torch.Tensor:
-        center = rows.new_zeros(())
-        return glass.synthesise_globally(glass.adapt(rows), center, center, noise())[0].detach()
+        center = rows.new_zeros(1, rows.shape[1])
+        drawn = glass.noise * torch.randn(rows.shape, generator=noise(), device=bench.device)
+        return glass.synthesise_globally(glass.adapt(rows), center, center[0, 0], drawn)[0].detach()
 
     return Case(plainly, ours, lambda a, b: ((a - b).norm(dim=1).median() / way).item())
 

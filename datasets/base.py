@@ -10,6 +10,7 @@ A sample is a dict:
     image_path  str
     index       int, position in the data set
     valid       bool [H, W], where the image shows the picture and not padding; only with the letterbox
+Where features are kept, training samples have neither image nor mask_gt, mask_known and is_anomaly.
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
 """
 
@@ -150,15 +151,18 @@ class AnomalyDataset(Dataset):
             foreground = self._foreground(draw.index, pixels.shape[:2])
             aug, mask_s = add_defect(image, self._texture(rng), foreground, self.grid, beta, rng)
         sample = {
-            "image": torch.from_numpy(image),
             "aug": torch.from_numpy(aug),
             "mask_s": torch.from_numpy(mask_s),
-            "mask_gt": torch.from_numpy(self._mask(entry.mask))[None],
-            "mask_known": int(not entry.is_anomaly or entry.mask is not None),
-            "is_anomaly": entry.is_anomaly,
             "image_path": str(entry.image),
             "index": draw.index,
         }
+        if draw.whole:
+            sample |= {
+                "image": torch.from_numpy(image),
+                "mask_gt": torch.from_numpy(self._mask(entry.mask))[None],
+                "mask_known": int(not entry.is_anomaly or entry.mask is not None),
+                "is_anomaly": entry.is_anomaly,
+            }
         if self.geometry.mode == LETTERBOX:
             sample["valid"] = torch.from_numpy(self._valid(pixels.shape[:2]))
         return sample

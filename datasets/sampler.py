@@ -1,6 +1,7 @@
 """Which samples an epoch draws, and from which seeds: functions of (seed, class, epoch, purpose, position) alone."""
 
 from collections.abc import Iterator
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,19 @@ PURPOSES = ("train", "center")
 
 
 class Draw(NamedTuple):
-    """A sample to make: which image, the seed of its random draws, and whether it gets a synthetic defect."""
+    """A sample to make.
+
+    Attributes:
+        index: of the image.
+        seed: of its random draws.
+        synthesise: whether it gets a synthetic defect.
+        whole: whether it holds the image itself and its ground truth, too.
+    """
 
     index: int
     seed: int
     synthesise: bool = True
+    whole: bool = True
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -40,14 +49,25 @@ class EpochSampler(Sampler[list[Draw]]):
         """
         if purpose not in PURPOSES:
             raise ValueError(f"Purpose {purpose!r} of an epoch is none of {', '.join(PURPOSES)}.")
-        self.epoch, self.purpose, self.start = epoch, purpose, start
+        self.epoch, self.purpose, self.start, self.following = epoch, purpose, start, None
+
+    def stream(self, epoch: int, start: int, steps: int) -> None:
+        """Choose the training batches from one of an epoch on, `steps` an epoch, without end; without the images."""
+        self.set_epoch(epoch, "train", start)
+        self.following = steps
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        key = (self.seed, self.name, self.epoch, self.purpose)
-        order = self._order(self.epoch, self.purpose)
-        draws = [Draw(index, derive_seed(*key, k), self.purpose == "train") for k, index in enumerate(order)]
-        first = self.start * self.batch_size
-        return iter([draws[k : k + self.batch_size] for k in range(first, self.n_images, self.batch_size)])
+        if self.following is None:
+            return iter(self._batches(self.epoch, self.purpose)[self.start :])
+        steps = self.following
+        batches = (self._batches(epoch, "train", whole=False)[:steps] for epoch in count(self.epoch))
+        return islice(chain.from_iterable(batches), self.start, None)
+
+    def _batches(self, epoch: int, purpose: str, whole: bool = True) -> list[list[Draw]]:
+        """Draw a whole epoch."""
+        key, order = (self.seed, self.name, epoch, purpose), self._order(epoch, purpose)
+        draws = [Draw(index, derive_seed(*key, k), purpose == "train", whole) for k, index in enumerate(order)]
+        return [draws[k : k + self.batch_size] for k in range(0, self.n_images, self.batch_size)]
 
     def __len__(self) -> int:
         return -(self.n_images // -self.batch_size)  # rounded up

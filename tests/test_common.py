@@ -123,6 +123,40 @@ def test_an_activation_in_place_belongs_to_the_convolution_before_it():
     assert all((plane >= 0).all() and (plane > 0).any() for plane in planes.values())
 
 
+def test_batch_norms_fold_into_the_convolutions_before_them():
+    torch.manual_seed(0)
+    images, network = torch.randn(2, 3, 64, 64), backbones.load("efficientnet_lite0", "random", 64)
+    kept = copy.deepcopy(network.state_dict())
+    aggregator = NetworkFeatureAggregator(network, backbones.natural_layers("efficientnet_lite0"), CPU)
+    aggregator.shift_batch_norms((3, 64, 64))
+    exact = aggregator(images)
+    aggregator.dtype = torch.float32
+    for layer, planes in aggregator(images).items():
+        assert 0 < (planes - exact[layer]).norm() < 1e-5 * planes.norm()
+    (copied,) = aggregator._lean
+    left = {
+        name for name, module in copied.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and f"{name}.weight" in aggregator.used_keys
+    }  # fmt: skip
+    assert left == set(aggregator.layers_to_extract_from) and len(aggregator.foldable) > 20
+    assert network.state_dict().keys() == kept.keys()
+    aggregator.backbone.load_state_dict(kept)  # the copy follows
+    assert not aggregator._lean
+
+
+@pytest.mark.parametrize("layer", ["0", "1"])
+def test_a_layer_whose_outputs_are_used_is_not_folded_away(layer):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    aggregator = NetworkFeatureAggregator(network, [layer, "4"], CPU, dtype=torch.float32)
+    aggregator.shift_batch_norms((3, 16, 16))
+    assert aggregator.foldable == [("2", "3")]
+    images = torch.randn(1, 3, 16, 16)
+    planes = aggregator(images)
+    for name, end in ((layer, int(layer) + 1), ("4", 5)):
+        torch.testing.assert_close(planes[name], network[:end](images))
+
+
 class Tokens(nn.Module):
     """Hand a 4 x 4 grid of tokens behind two prefix tokens to a layer."""
 

@@ -10,7 +10,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
+import glass
 import metrics
+import utils
 from artifacts import checkpoint, run_state
 from glass import hard_examples, masked_quantile
 from loss import FocalLoss
@@ -305,15 +307,55 @@ def test_an_unlisted_class_is_judged_once_and_remembered(tmp_path):
     assert is_hypersphere(loader(4, True, distribution=4), "mvtec_unknown", judge, False) is not flag
 
 
-def test_bfloat16_is_for_the_frozen_backbone_alone():
+def test_the_scoring_head_is_made_once_for_the_same_weights(monkeypatch):
+    model, batch, made = small_glass(), next(iter(loader(4, False))), []
+    monkeypatch.setattr(glass, "ScoringHead", lambda *args: made.append(1) or ScoringHead(*args))
+
+    def scores() -> torch.Tensor:
+        return next(model.scored([batch]))[1]
+
+    before = scores()
+    assert torch.equal(scores(), before) and len(made) == 1
+    with torch.no_grad():
+        model.discriminator.body[0][0].weight.mul_(2)
+    assert not torch.equal(scores(), before) and len(made) == 2
+    training = next(iter(loader(4, True)))
+    model.set_training(True)
+    center = model.center([training], 0)
+    before = scores()
+    model.train_step(training, center, torch.Generator().manual_seed(0))  # moves weights and running statistics
+    assert not torch.equal(scores(), before)
+    model.load_state_dict(small_glass().state_dict())
+    fresh = next(small_glass().scored([batch]))[1]
+    assert torch.equal(scores(), fresh)
+    assert not any("head" in key for key in model.state_dict())
+
+
+def test_precision_is_for_the_frozen_backbone_alone():
     image = next(iter(loader(4, False)))["image"]
-    exact, rounded, trained = (
-        small_glass(**options) for options in ({}, {"precision": "bf16"}, {"precision": "bf16", "train_backbone": True})
-    )
-    difference = (exact._embed(image) - rounded._embed(image)).abs().max()
-    assert 0 < difference < 0.05
-    assert rounded._embed(image).dtype == torch.float32
-    torch.testing.assert_close(trained._embed(image, evaluation=True), exact._embed(image))
+    exact = small_glass()._embed(image)
+    for precision, least, most in (("fp32", 0, 0), ("tf32", 0, 1e-5), ("bf16", 1e-5, 0.05)):
+        frozen, trained = (small_glass(precision=precision, train_backbone=train) for train in (False, True))
+        rows = frozen._embed(image)
+        assert rows.dtype == torch.float32
+        assert least <= (rows - exact).abs().max() <= most
+        torch.testing.assert_close(trained._embed(image, evaluation=True), exact)
+
+
+@pytest.mark.parametrize("svd", [0, 1])
+def test_a_step_in_bfloat16_rounds_gradients_and_not_the_method(monkeypatch, svd):
+    monkeypatch.setattr(utils, "fast_bfloat16", lambda device: True)
+    batch, curves, gradients = next(iter(loader(8, True, batch_size=8))), [], []
+    for precision in ("fp32", "bf16"):
+        model = small_glass(precision=precision, svd=svd)
+        model.set_training(True)
+        center = model.center([batch], 0)
+        curves.append(model.train_step(batch, center, torch.Generator().manual_seed(0)))
+        weights = [weight for part in model.trained().values() for weight in part.parameters()]
+        gradients.append(torch.cat([weight.grad.flatten() for weight in weights]))
+    torch.testing.assert_close(curves[1][2:], curves[0][2:], atol=0, rtol=0.03)
+    exact, rounded = gradients
+    assert rounded.dtype == torch.float32 and 1e-4 < (rounded - exact).norm() / exact.norm() < 0.05
 
 
 def test_the_trained_backbone_is_kept(tmp_path):

@@ -30,7 +30,7 @@ def test_the_host_waits_for_nothing_in_a_step(hypersphere, place, letterbox):
     assert not gpu.waits and not gpu.faults, gpu.report()
 
 
-@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"ascent_steps": 0}, {"p": 0}])
+@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"precision": "tf32"}, {"ascent_steps": 0}, {"p": 0}])
 def test_nor_with_other_options(settings):
     gpu = counted(**settings)
     assert not gpu.waits and not gpu.faults, gpu.report()

@@ -181,14 +181,14 @@ class HiddenAscent(Ascent):
         activated = F.leaky_relu_(y, self.slope)
         c = (torch.sigmoid(activated @ self.tail) - 1) / len(self.z)  # [N]
         c_slopes = LEAKY_RELU_BACKWARD(c[:, None], activated, self.slope, True, grad_input=self.spare)
-        total = c_slopes.sum(0)
+        total, gain = c_slopes.sum(0), gain * self.tail
         factor = inverse.square() * self.tail * (c @ activated - self.norm.bias * total) / n  # of z - mean
-        shift = gain * self.tail * total / n - mean * factor
-        return torch.addcmul(-shift, c_slopes, gain * self.tail, out=self.spare).addcmul_(self.z, factor, value=-1)
+        shift = mean * factor - gain * total / n
+        return torch.addcmul(shift, c_slopes, gain, out=self.spare).addcmul_(self.z, factor, value=-1)
 
     def _update_running(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        self.norm.running_mean.lerp_(mean, self.norm.momentum)
-        self.norm.running_var.lerp_(variance, self.norm.momentum)
+        running = [self.norm.running_mean, self.norm.running_var]
+        torch._foreach_lerp_(running, [mean, variance], self.norm.momentum)
         self.norm.num_batches_tracked += 1
 
     def _dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

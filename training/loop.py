@@ -17,7 +17,7 @@ from artifacts.run_state import RunState, Saver
 from metrics import ABSENT
 from system.signals import Interrupts
 from training import feature_cache
-from training.batches import steps_of_an_epoch, training_batches
+from training.batches import TrainingBatches, steps_of_an_epoch
 from training.feature_cache import FeatureCache
 from training.optimisation import Average, rate_factor, set_rates
 from training.progress import Progress
@@ -124,6 +124,7 @@ class Trainer:
             self.cache = feature_cache.filled(train_loader, f"{name}, training images", method, place)
         self.test_cache = feature_cache.opened(test_loader, f"{name}, test images", method.device, place)
         self.steps = steps_of_an_epoch(train_loader, method.limit)
+        self.batches = TrainingBatches(train_loader, self.steps, kept=self.cache is not None)
         self.iterations = method.iterations or method.meta_epochs * self.steps
         if method.warmup >= self.iterations:
             LOGGER.warning("%s: the run's %d iterations end before --warmup %d: the learning rate never reaches --lr.",
@@ -182,7 +183,7 @@ class Trainer:
         state.center = state.center.to(method.device)
         method.set_training(True)
         stop = min(self.steps, self.iterations - state.epoch * self.steps)
-        for batch in training_batches(self.train_loader, state.epoch, state.position, stop):
+        for batch in self.batches.of(state.epoch, state.position, stop):
             self._set_rates()
             seed = utils.derive_seed(method.seed, self.name, state.epoch, state.position, "noise")
             generator = torch.Generator(method.device).manual_seed(seed)

@@ -53,6 +53,13 @@ def test_a_draw_decides_everything(mvtec):
     assert not torch.equal(data[Draw(1, 42)]["image"], data[Draw(1, 43)]["image"])
 
 
+def test_a_sample_without_its_image_has_the_same_defect(mvtec):
+    data = nut(mvtec)
+    whole, part = data[Draw(1, 42)], data[Draw(1, 42, whole=False)]
+    assert whole.keys() - part.keys() == {"image", "mask_gt", "mask_known", "is_anomaly"}
+    assert same(part, {key: whole[key] for key in part})
+
+
 def test_the_centre_pass_makes_no_defects(mvtec):
     sample = nut(mvtec)[Draw(0, 1, synthesise=False)]
     assert torch.equal(sample["aug"], torch.tensor([1])) and torch.equal(sample["mask_s"], torch.tensor([1]))

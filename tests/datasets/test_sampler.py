@@ -1,5 +1,7 @@
 """Epochs hold every image once, and repeat."""
 
+from itertools import islice
+
 import pytest
 
 from datasets.sampler import EpochSampler
@@ -37,3 +39,14 @@ def test_last_batch_is_that_of_the_centre_pass():
     sampler.set_epoch(6, "train")
     assert sampler.last_batch(6) == [draw.index for draw in last] and not any(draw.synthesise for draw in last)
     assert len(EpochSampler(8, 4, 0, "a").last_batch(0)) == 4
+
+
+def test_a_stream_is_one_epoch_after_the_other_from_where_a_run_stopped():
+    sampler, apart = EpochSampler(11, 4, seed=0, name="mvtec_nut"), []
+    for epoch in (2, 3, 4):
+        sampler.set_epoch(epoch)
+        apart += [[draw._replace(whole=False) for draw in batch] for batch in list(sampler)[:2]]
+    sampler.stream(2, start=1, steps=2)
+    assert list(islice(sampler, 5)) == apart[1:]
+    sampler.set_epoch(2)
+    assert [draw.whole for batch in sampler for draw in batch] == [True] * 11

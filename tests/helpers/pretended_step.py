@@ -14,12 +14,13 @@ from tests.helpers.small_glass import SIZE, SmallBackbone
 from training.feature_cache import FeatureCache
 
 
-def small(precision: str = "fp32") -> GLASS:
+def small(precision: str = "fp32", **options: bool) -> GLASS:
     """Return a small model on the device."""
     torch.manual_seed(0)
     glass = GLASS(CUDA)
     layers, shape = ["layer1", "layer2"], (3, SIZE, SIZE)
-    glass.load(SmallBackbone(), layers, CUDA, shape, 24, 24, dsc_hidden=16, lr=1e-3, seed=0, precision=precision)
+    options |= {"dsc_hidden": 16, "lr": 1e-3, "seed": 0, "precision": precision}
+    glass.load(SmallBackbone(), layers, CUDA, shape, 24, 24, **options)
     return glass
 
 

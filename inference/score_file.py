@@ -18,6 +18,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from images.reading import writable
+from system.files import told
 
 FILE = "scores.csv"
 PAGE = re.compile(r"#[0-9]+$")
@@ -78,7 +79,7 @@ class ScoreFile:
 
     def _append(self, text: str) -> None:
         content = text.encode(**ENCODING)
-        with self.path.open("ab", buffering=0) as file:
+        with told(self.path), self.path.open("ab", buffering=0) as file:
             before = file.tell()
             try:
                 if file.write(content) < len(content):

@@ -49,13 +49,13 @@ def append(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with _told(path), path.open("ab") as file:
+    with told(path), path.open("ab") as file:
         file.write(content)
 
 
 def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, Path], T]) -> T:
     """Write content aside, then let `give_name` give it its name; return what that returns."""
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
         try:
@@ -71,8 +71,8 @@ def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, 
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Let an error of the operating system name the file, and what to do."""
+def told(path: Path) -> Iterator[None]:
+    """Let an error of the operating system within the block name the file or folder, and what to do."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def _name_new(partial: str, path: Path) -> bool:
 
 
 def remove_partial(folder: Path, age: float = ABANDONED) -> None:
-    """Remove what processes that were killed left unfinished in a folder.
+    """Remove the files and folders that processes that were killed left unfinished in a folder.
 
     Args:
         folder: it need not exist.
@@ -105,7 +105,7 @@ def remove_partial(folder: Path, age: float = ABANDONED) -> None:
     for path in folder.glob(f"{PARTIAL}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= age:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def free_bytes(path: Path) -> int:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from artifacts import layout
 from artifacts.model_card import WRONG_JSON, no_number, typed
-from system.files import atomic_write
+from system.files import atomic_write, read
 
 LOGGER = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _write(path: Path, content: dict[str, Any], durable: bool = True) -> None:
 def _read(kind: type[T], path: Path) -> T | None:
     """Read a file of a kind; None where there is none, or it cannot be read, which is said."""
     try:
-        return typed(kind, json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number), "")
+        return typed(kind, json.loads(read(path), parse_constant=no_number), "")
     except FileNotFoundError:
         return None
     except (OSError, *WRONG_JSON) as error:

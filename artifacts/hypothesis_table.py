@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from artifacts.model_card import WRONG_JSON
-from system.files import atomic_write
+from system.files import atomic_write, read
 
 # What pandas and openpyxl raise on damaged files, by where the damage is.
 UNREADABLE = (
@@ -72,7 +72,7 @@ def _read_judgements(name: str, folder: Path) -> dict[str, dict[str, int]]:
     rows = {}
     for path in sorted(_judgements(name, folder).glob("[!.]*.json")):
         try:
-            rows[path.stem] = {key: int(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+            rows[path.stem] = {key: int(value) for key, value in json.loads(read(path)).items()}
         except (OSError, *WRONG_JSON) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it.") from error
     return rows
@@ -83,10 +83,10 @@ def _table_path(name: str, folder: Path) -> Path:
 
 
 def _read_table(path: Path) -> dict[str, dict[str, int]]:
-    if not path.exists():
-        return {}
     try:
-        table = pd.read_excel(path)
+        table = pd.read_excel(io.BytesIO(read(path)))
+    except FileNotFoundError:
+        return {}
     except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as a table: restore it, or delete the file.") from error
     missing = {"Class", "Distribution", "Foreground"} - set(table.columns)

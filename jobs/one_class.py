@@ -106,9 +106,11 @@ class ClassRun:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
         known = None if self.trains else card_writer.known_card(self.folder)
         rate = self.settings.run.false_alarm_rate
-        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
         elsewhere = self.settings.models_path != self.settings.run.results_path
         ours = self.settings.run.train or (known is None and not elsewhere)
+        if ours and known is None:
+            self._keep_backbone()  # of a test that is the first to name it
+        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
         if ours and described != known:
             model_card.write(self.folder, described)
         card_writer.say_verdicts(self.name, described.threshold, tested)

@@ -29,8 +29,7 @@ from metrics import FPR_LIMIT, compute_imagewise_retrieval_metrics
 from reporting import comparison as paper
 from reporting import plots as svg
 from reporting import review, tables
-from system import claims
-from system.files import atomic_write
+from system import claims, files
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def write(results_path: Path, out: Path | None = None) -> Path:
         ValueError: a file in it is damaged.
     """
     path = out or results_path / PAGE
-    atomic_write(path, build(results_path).encode())
+    files.atomic_write(path, build(results_path).encode())
     return path
 
 
@@ -258,15 +257,15 @@ def _share_pictures(pages: Sequence[ClassPage], folders: Sequence[Path]) -> None
 def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | None:
     """Return the picture of a rank, counted from 0; None where there is none, or it is damaged or of another test."""
     path = review.picture(folder, name, rank)
-    if not path.exists():
-        return None
     try:
-        content = path.read_bytes()
+        content = files.read(path)
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             width, height = image.size
             if width * height > PICTURE_PIXELS:
                 raise ValueError(f"{width} x {height} pixels")
             image.load()
+    except FileNotFoundError:
+        return None
     except DAMAGED as error:
         LOGGER.warning("%s cannot be shown (%s): test the class again.", path, error)
         return None

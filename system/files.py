@@ -43,6 +43,17 @@ def write_new(path: Path, content: bytes, durable: bool = True) -> bool:
     return _write(path, content, durable, _name_new)
 
 
+def read(path: Path) -> bytes:
+    """Return what a file holds; a pipe or a device is an error, as it may keep a reader waiting for ever.
+
+    Raises:
+        OSError: there is none, it cannot be read, or it is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    return path.read_bytes()
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, of which a kill or a full disk may leave a part alone.
 

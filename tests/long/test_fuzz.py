@@ -31,6 +31,6 @@ def test_the_judge_of_the_fuzzer_sees_what_is_wrong():
 
 def test_an_input_that_hangs_is_seen(monkeypatch):
     monkeypatch.setattr(fuzz, "SECONDS", 0.05)
-    with pytest.raises(fuzz.Hang), fuzz._limits():
+    with pytest.raises(fuzz.Hang), fuzz.limits():
         while os.getpid():
             pass

@@ -416,9 +416,9 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
 
 
 def _to_bin(values: np.ndarray) -> np.ndarray:
-    """Map float32 to the bins 0..BINS-1 in ascending order; from 0.5 to 1 by the distance from 1, of which bins are cut.
+    """Map float32 to the bins 0..BINS-1 in ascending order; from 0.5 to 1 by the distance from 1.
 
-    That distance is exact in float32. Its own bits are lowered by 1, so that bins hold their lower edge, not the upper.
+    That distance is exact in float32. Its bits are lowered by 1, so that bins hold their lower edge, not the upper.
     """
     values = values.astype(np.float32)
     bins = _ordered(values) >> FOLD_SHIFT

@@ -123,7 +123,7 @@ def _read(kind: type[T], path: Path) -> T | None:
     """Read a file of a kind; None where there is none, or it cannot be read, which is said."""
     try:
         return typed(kind, json.loads(read(path), parse_constant=no_number), "")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, *WRONG_JSON) as error:
         LOGGER.warning("%s cannot be read (%s) and counts as absent: delete it.", path, error)

@@ -81,10 +81,9 @@ def open_model(
     except checkpoint.OtherOptions as error:
         if (folder / model_card.FILE).is_file():
             raise
+        lacking = f"{folder} has no {model_card.FILE}, and other settings than the paper's"
         advice = "run main.py with --test test and the options of its training first, which writes it"
-        raise ValueError(
-            f"{folder} has no {model_card.FILE}, and other settings than the paper's: {advice}."
-        ) from error
+        raise ValueError(f"{lacking}: {advice}.") from error
     return glass, described
 
 

@@ -33,7 +33,7 @@ from system import claims, files
 
 LOGGER = logging.getLogger(__name__)
 
-PAGE = Path("report") / "index.html"
+PAGE = Path(layout.REPORT, "index.html")
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PICTURE_PIXELS = 2**24  # of one that was not written here
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on JPEGs that are

@@ -54,6 +54,15 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def state(path: Path) -> tuple[int, int] | None:
+    """Return a file's size and date, which tell whether it was changed; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, of which a kill or a full disk may leave a part alone.
 

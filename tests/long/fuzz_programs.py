@@ -2,8 +2,8 @@
 
     python -m tests.long.fuzz_programs --inputs 500
 
-Pictures, folders, stored files, options, names, the room on the disk and the letters of the console are spoilt. Each run
-must end soon, without a traceback, and with 0 only if everything was read; else a line says what was wrong.
+Pictures, folders, stored files, options, names, the room on the disk and the letters of the console are spoilt. Each
+run must end soon, without a traceback, and with 0 only if everything was read; else a line says what was wrong.
 """
 
 import argparse
@@ -74,9 +74,8 @@ def try_check(draw: Draw, place: Path) -> Trial:
     options += [[], ["--show", draw(st.sampled_from(NUMBERS))], ["-d", "nut"], ["--normal_dir", "spot"]]
     chosen = draw(st.sampled_from(options))
     classes = [place / "data" / "nut"]
-    return Trial(
-        prepare.prepare, ["check", str(place / "data"), *chosen], {0, 2}, lambda text: _unreadable(classes, text)
-    )
+    line = ["check", str(place / "data"), *chosen]
+    return Trial(prepare.prepare, line, {0, 2}, lambda text: _unreadable(classes, text))
 
 
 def try_fgmask(draw: Draw, place: Path) -> Trial:

@@ -33,11 +33,13 @@ class OnnxEngine:
     def __init__(self, file: Path, device: str = "auto") -> None:
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: check --model.")
-        _check_digest(file)
+        proven = _check_digest(file)
         self.session = _open(file, device)
         metadata = self.session.get_modelmeta().custom_metadata_map
         if CARD not in metadata:
             raise ValueError(f"{file} is another model, not one that export.py wrote: give one of its files.")
+        if not proven:
+            LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
         self.card = Card.from_json(metadata[CARD], file)
         self.inputs = [each.name for each in self.session.get_inputs()]
         found = self.session.get_inputs()[0].shape[1:]
@@ -66,18 +68,17 @@ def _digest(content: bytes, found: re.Match[bytes]) -> bytes:
     return total.hexdigest().encode()
 
 
-def _check_digest(file: Path) -> None:
-    """Make sure that an exported file holds what was written; say so where it carries nothing to tell by.
+def _check_digest(file: Path) -> bool:
+    """Make sure that an exported file holds what was written; return whether it carries a digest to tell by.
 
     Raises:
         ValueError: it does not.
     """
     content = file.read_bytes()
     found = DIGEST_FIELD.search(content)
-    if found is None:
-        LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
-    elif found[1] != _digest(content, found):
+    if found is not None and found[1] != _digest(content, found):
         raise ValueError(f"{file} is damaged, or was changed after its export: export it again.")
+    return found is not None
 
 
 def _open(file: Path, device: str) -> "onnxruntime.InferenceSession":  # noqa: F821 - imported below

@@ -81,9 +81,9 @@ def open_model(
     except checkpoint.OtherOptions as error:
         if (folder / model_card.FILE).is_file():
             raise
-        lacking = f"{folder} has no {model_card.FILE}, and other settings than the paper's"
-        advice = "run main.py with --test test and the options of its training first, which writes it"
-        raise ValueError(f"{lacking}: {advice}.") from error
+        reason = str(error).removesuffix(" Give the options of its training.")
+        advice = "run main.py with --test test and the options of its training first"
+        raise ValueError(f"{reason} {folder} has no {model_card.FILE} that tells them: {advice}.") from error
     return glass, described
 
 

@@ -259,7 +259,7 @@ def _alarm() -> Iterator[None]:
         raise fuzz.Hang(f"more than {fuzz.WALL_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, fuzz.WALL_SECONDS, 5)
+    signal.setitimer(signal.ITIMER_REAL, fuzz.WALL_SECONDS, 30)
     try:
         yield
     finally:
@@ -378,6 +378,8 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _opens(path: Path) -> bool:
+    if not path.is_file():  # a pipe would wait for ever
+        return False
     try:
         with Image.open(path) as image:
             image.load()
@@ -388,7 +390,7 @@ def _opens(path: Path) -> bool:
 
 def _is_object(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        return path.is_file() and isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
     except (OSError, ValueError, RecursionError):
         return False
 

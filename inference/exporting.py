@@ -4,6 +4,7 @@ The file takes uint8 pictures of the model's size and gives score and map (docs/
 it. It is written under another name, run at several batch sizes, compared, and only then gets its name.
 """
 
+import io
 import json
 import logging
 import zipfile
@@ -160,15 +161,16 @@ def _write_onnx(program: ExportedProgram, described: dict[str, str], path: Path,
         node.doc_string = None
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.shape = type(value.shape)([BATCH, *list(value.shape)[1:]])
-    written.save(path, external_data=False)
-    path.write_bytes(sealed(path.read_bytes()))
+    path.write_bytes(sealed(written.model_proto.SerializeToString()))
 
 
 def _write_pt2(program: ExportedProgram, described: dict[str, str], path: Path, _: int) -> None:
     for graph in (each for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)):
         for node in graph.graph.nodes:
             node.meta.pop("stack_trace", None)  # it has the paths of this machine
-    torch.export.save(program, path, extra_files=described)
+    content = io.BytesIO()  # of a disk that is full, torch.export.save would end the process
+    torch.export.save(program, content, extra_files=described)
+    path.write_bytes(content.getvalue())
 
 
 def _pictures(engine: TorchEngine, size: int) -> Batch:

@@ -19,7 +19,6 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from images.reading import writable
-from system.files import told
 
 FILE = "scores.csv"
 PAGE = re.compile(r"#[0-9]+$")
@@ -82,14 +81,14 @@ class ScoreFile:
 
     def _append(self, text: str) -> None:
         content = text.encode(**ENCODING)
-        with told(self.path), self.path.open("ab", buffering=0) as file:
+        with self.path.open("ab", buffering=0) as file:
             before = file.tell()
             try:
                 if file.write(content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            except OSError:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
                 file.truncate(before)
-                raise
+                raise type(error)(error.errno, error.strerror, str(self.path)) from error
 
 
 @contextmanager

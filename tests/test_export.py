@@ -316,3 +316,18 @@ def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, place):
     (tmp_path / "file").write_text("")
     result = call("--model", folder, "--format", "pt2", "--out", tmp_path / place)
     assert result.exit_code == 2 and place in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("room", [0, 1000, 100_000])
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_a_full_disk_is_one_line(folder, tmp_path, onnx, kind, room):
+    resource = pytest.importorskip("resource", reason="limits need a system that has them")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        result = call("--model", folder, "--format", kind, "--out", tmp_path / f"part.{kind}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert "cannot be written (File too large)" in result.output.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

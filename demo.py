@@ -24,6 +24,7 @@ from preparation.demo_data import CLASSES, DEFECTS, SIZE, build, compare
 from reporting import tables
 from reporting.report_page import PAGE
 from system.files import atomic_write
+from system.logs import log_to_screen
 
 LOGGER = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def draw_sheet(run: Path, data: Path, path: Path) -> None:
 @click.option("--results_path", default=RESULTS, type=click.Path(path_type=Path), help="Folder of everything written.")
 def main(seeds: tuple[int, ...], backbone_weights: str, epochs: int, results_path: Path) -> None:
     """Build the data set, train and test on it with main.py, and say where tables and heat maps lie."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    log_to_screen()
     folder = results_path / "data"
     LOGGER.info("Data set: %s out of photographs of scikit-image, defects painted, in %s", ", ".join(CLASSES), folder)
     build(folder)

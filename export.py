@@ -13,6 +13,7 @@ import click
 
 from inference.exporting import LEAST_OPSET, ONNX, PT2, check, export
 from inference.torch_engine import TorchEngine
+from system.logs import log_to_screen
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ EXIT_DIFFERS, EXIT_WRONG = 1, 2
 @click.option("--opset", default=LEAST_OPSET, type=int, help="ONNX operator set.")
 def main(model: Path, checkpoint: Path | None, backbone_weights: Path | None, kind: str, out: Path, opset: int) -> None:
     """Write a trained model as one file that needs none of this repository to run."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    log_to_screen()
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)  # the file is checked by running it
     try:

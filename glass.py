@@ -497,7 +497,7 @@ class GLASS(nn.Module):
         networks = {"discriminator": self.discriminator, "pre_projection": self.pre_projection}
         for part, network in networks.items():
             if part not in parts and next(network.parameters(), None) is not None:
-                raise ValueError(f"{path} has no {part}: it was trained with --pre_proj 0.")
+                raise checkpoint.OtherOptions(f"{path} has no {part}: it was trained with --pre_proj 0.")
             checkpoint.load_fitting(network, parts.get(part, {}), f"{path} ({part})")
         if "backbone" in parts:
             self.aggregator.backbone.load_state_dict(parts["backbone"], strict=False)

@@ -3,8 +3,9 @@
 Two accumulators, ImageMetrics and PixelMetrics, take batches and compute at the end; the release's functions are
 thin wrappers of them. All metrics are fractions; one that cannot be computed is NaN, never 0.
 
-Pixels are kept exactly up to a budget. Beyond it they fold into histograms over the top bits of the float32, in
-constant memory: AUROC is then off by about 1e-9, PRO and AUPRO by 1e-7, AP by 1e-6; few or tied values cost a digit.
+Pixels are kept exactly up to a budget. Beyond it they fold into histograms over the top bits of the float32, or from
+0.5 to 1 of its distance from 1, since maps saturate there; in constant memory. AUROC is then off by about 1e-9, PRO and
+AUPRO by 1e-7, AP by 1e-6; few or tied values cost a digit. Within 2**-8 of 1 every float32 has a bin of its own.
 """
 
 import math
@@ -17,7 +18,10 @@ from numpy.typing import ArrayLike
 
 EXACT_PIXELS = 2**26  # values kept before folding; 270 MB, 800 images of 288 x 288
 FOLD_SHIFT = 8  # low bits of a float32 that folding drops: 15 of the mantissa's 23 stay
-BINS = 2 ** (32 - FOLD_SHIFT)
+# Bins, counted from that of 0: of float32 bits, but from 0.5 on of the distance from 1, which is 2**-24 at least.
+ZERO, HALF, ONE = 2 ** (31 - FOLD_SHIFT), 0x3F000000 >> FOLD_SHIFT, 0x3F800000 >> FOLD_SHIFT
+AFTER_ONE = 2 * HALF - (0x33800000 >> FOLD_SHIFT) + 1 - ONE  # more bins below 1 than its bits alone would give
+BINS = 2 * ZERO + AFTER_ONE
 PRO_THRESHOLDS = 200
 PRO_DILATION = np.ones((5, 5), np.uint8)
 FPR_LIMIT = 0.3
@@ -50,7 +54,9 @@ class Ranking:
         if self.tops is not None:
             # The lowest bin counts as one value: maps often have many equal minima.
             in_lowest = (thresholds >= self.values[0]) & (thresholds < self.tops[0])
-            return self.reaching(np.where(in_lowest, self.tops[0], thresholds))
+            nearest = thresholds.astype(np.float32)
+            above = np.where(nearest > thresholds, nearest, np.nextafter(nearest, np.float32(np.inf)))
+            return self.reaching(np.where(in_lowest, self.tops[0], above))
         return self.total - self._first(np.searchsorted(self.values, thresholds, side="right"))
 
     def reaching(self, thresholds: np.ndarray) -> np.ndarray:
@@ -59,6 +65,10 @@ class Ranking:
             edges = np.stack([self.values, self.tops], 1).ravel()
             return self.total - np.interp(thresholds, edges, np.repeat(self.cumulative, 2)[1:-1])
         return self.total - self._first(np.searchsorted(self.values, thresholds, side="left"))
+
+    def past(self, upper: np.ndarray) -> np.ndarray:
+        """Return the weight beyond upper edges as `levels` gives them."""
+        return self.above(upper) if self.tops is None else self.reaching(upper)
 
     def levels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the distinct values, ascending; of a histogram, the lower and the upper edges of its bins."""
@@ -291,7 +301,7 @@ def _rates(normal: Ranking, defect: Ranking, limit: float) -> tuple[np.ndarray, 
     """Return false and true positive rates of all thresholds, from (0, 0) up to a false positive rate of `limit`."""
     lower, upper = defect.levels()
     # The curve climbs at the levels of the defects only; ties with normal values make the climb a slope.
-    rates = [np.stack([each.reaching(lower), each.above(upper)], 1).ravel() / each.total for each in (normal, defect)]
+    rates = [np.stack([each.reaching(lower), each.past(upper)], 1).ravel() / each.total for each in (normal, defect)]
     fpr, tpr = (np.concatenate([[0], rate[::-1], [1]]) for rate in rates)
     end = np.searchsorted(fpr, limit)  # the first point at or beyond the limit
     share = (limit - fpr[end - 1]) / (fpr[end] - fpr[end - 1])
@@ -406,13 +416,28 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
 
 
 def _to_bin(values: np.ndarray) -> np.ndarray:
-    """Map float32 to the bins 0..BINS-1 in ascending order: of negative numbers, all bits but the sign are flipped."""
-    bits = (values.astype(np.float32) + np.float32(0)).view(np.int32)  # adding 0 makes -0 equal 0
-    bits ^= (bits >> 31) & 0x7FFFFFFF
-    return (bits >> FOLD_SHIFT) + BINS // 2
+    """Map float32 to the bins 0..BINS-1 in ascending order; from 0.5 to 1 by the distance from 1.
+
+    That distance is exact in float32. Its bits are lowered by 1, so that bins hold their lower edge, not the upper.
+    """
+    values = values.astype(np.float32)
+    bins = _ordered(values) >> FOLD_SHIFT
+    bins += AFTER_ONE * (values >= 1)
+    near = (values >= 0.5) & (values < 1)
+    bins[near] = 2 * HALF - 1 - ((_ordered(1 - values[near]) - 1) >> FOLD_SHIFT)
+    return bins + ZERO
 
 
 def _to_value(bins: np.ndarray) -> np.ndarray:
-    """Return the lowest float32 of each bin."""
-    bits = (bins - BINS // 2).astype(np.int32) << FOLD_SHIFT
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
+    """Return the lower edge of each bin, float64."""
+    bins = bins - ZERO
+    near = (bins >= HALF) & (bins < ONE + AFTER_ONE)
+    bits = np.where(near, 2 * HALF - bins, bins - AFTER_ONE * (bins >= ONE + AFTER_ONE)).astype(np.int32) << FOLD_SHIFT
+    edges = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32).astype(np.float64)
+    return np.where(near, 1 - edges, edges)
+
+
+def _ordered(values: np.ndarray) -> np.ndarray:
+    """Return int32 that ascend as float32 do: of negative numbers, all bits but the sign are flipped."""
+    bits = (values + np.float32(0)).view(np.int32)  # adding 0 makes -0 equal 0
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

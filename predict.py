@@ -25,6 +25,9 @@ from inference.batch_run import UNREADABLE, Output, Run, is_own
 from inference.predictor import NG, Predictor
 from inference.score_file import ScoreFile
 from inference.tiles import Tiling
+from system.files import told
+from system.logs import log_to_screen
+from system.parameters import Number
 from system.signals import stop_event
 
 LOGGER = logging.getLogger(__name__)
@@ -53,10 +56,10 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 @click.option(
     "--out", default="predictions", type=click.Path(path_type=Path), help="Folder for everything that is written."
 )
-@click.option("--threshold", type=float, help="Score above which a picture is NG, instead of the calibrated one.")
+@click.option("--threshold", type=Number(), help="Score above which a picture is NG, instead of the calibrated one.")
 @click.option(
     "--false_alarm_rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     help="Share of good pictures that may be NG. It sets the threshold.",
 )
 @click.option("--tile", metavar="HxW", help="Cut large pictures into tiles of this size in pixels.")
@@ -85,7 +88,7 @@ def main(
     save_maps: str | None, recursive: bool, watch: bool, fail_on_ng: bool, inputs: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    log_to_screen()
     try:
         tiling = _tiling(tile, overlap)
         folder = _watched(inputs) if watch else None
@@ -103,7 +106,8 @@ def main(
 
 def _work(output: Output, paths: list[Path], folder: Path | None, recursive: bool) -> Counter[str]:
     """Score what is given, or what arrives in a folder; return the counts."""
-    output.folder.mkdir(parents=True, exist_ok=True)
+    with told(output.folder):
+        output.folder.mkdir(parents=True, exist_ok=True)
     path = output.folder / score_file.FILE
     try:
         with FileLock(output.folder / ".lock", timeout=0), ThreadPoolExecutor(THREADS) as pool:

@@ -28,6 +28,7 @@ from preparation import visa_split as official_split
 from preparation.layouts import ERROR, LAYOUTS, LEVELS, VISA, Finding, detect, read_trees
 from system.download import fetch, unpack
 from system.files import atomic_write
+from system.logs import log_to_screen
 from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ DTD_SHA256 = "e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205"
 DTD_BYTES = 2 * 2**30  # that its files may have; they have well under 1 GB
 SHEET_COLUMNS, PANEL = 2, 288  # of a preview: cells in a row, pixels of a panel
 SHARED = ("seed", "results_path")  # options of main.py's group that a preview depends on
-WRONG_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 data_path = click.argument("data_path", type=click.Path(path_type=Path))
 layout_option = click.option(
@@ -56,10 +56,10 @@ class Commands(click.Group):
     """Commands that end with one line and exit status 2 where the input is wrong."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+        log_to_screen()
         try:
             return super().invoke(ctx)
-        except WRONG_INPUT as error:
+        except (ValueError, OSError) as error:
             LOGGER.error("%s", error)
             ctx.exit(2)
 

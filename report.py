@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from reporting.report_page import PAGE, write
+from system.logs import log_to_screen
 
 
 @click.command(context_settings={"show_default": True})
@@ -16,10 +17,11 @@ from reporting.report_page import PAGE, write
 @click.option("--out", type=click.Path(path_type=Path), help=f"File to write (default: RESULTS/{PAGE.as_posix()}).")
 def main(results: Path, out: Path | None) -> None:
     """Write the page of RESULTS, the results folder of a run."""
+    log_to_screen()
     try:
-        print(write(results, out))
-    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        print(error, file=sys.stderr)
+        click.echo(write(results, out))
+    except (ValueError, OSError) as error:
+        click.echo(error, err=True)
         sys.exit(2)
 
 

@@ -11,13 +11,15 @@ import click
 
 from reporting import comparison
 from reporting.paper_table import missed, read, to_csv, to_json, to_text
+from system.logs import log_to_screen
+from system.parameters import Number
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option(
     "--band",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=comparison.BAND,
     help="Points below the paper that still count as reached.",
 )
@@ -25,12 +27,13 @@ from reporting.paper_table import missed, read, to_csv, to_json, to_text
 @click.option("--csv", "form", flag_value="csv", help="Print CSV instead of the table.")
 def main(results: Path, band: float, form: str | None) -> None:
     """Compare RESULTS, a results folder or a results.csv, with the figures of the paper (percent)."""
+    log_to_screen()
     try:
         rows = comparison.compare(*read(results), band)
         if not any(row.published for row in rows):
             raise ValueError(f"{results} has no class that the paper has figures for: nothing to compare.")
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:
+        click.echo(error, err=True)
         sys.exit(2)
     print({"json": to_json, "csv": to_csv}.get(form, to_text)(rows), end="" if form == "csv" else "\n")
     sys.exit(1 if missed(rows) else 0)

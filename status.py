@@ -12,13 +12,17 @@ import click
 from artifacts.layout import RESULTS_FILE
 from reporting import report_page
 from reporting.class_table import DONE, FAILED, Row, read, to_text
+from system.logs import log_to_screen
+from system.parameters import Number
+
+LONGEST = 86_400  # seconds between two looks
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option(
     "--watch",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, LONGEST, min_open=True),
     is_flag=False,
     flag_value=5,
     metavar="[SECONDS]",
@@ -29,6 +33,7 @@ from reporting.class_table import DONE, FAILED, Row, read, to_text
 )
 def main(results: Path, watch: float | None, collect: bool) -> None:
     """Show how far the classes of the folder RESULTS are."""
+    log_to_screen()
     try:
         if collect:
             _collect(results)

@@ -29,6 +29,10 @@ UNREADABLE = (
 )  # fmt: skip
 
 
+class OtherOptions(ValueError):
+    """Weights of networks that were built with other options."""
+
+
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values with torch.save, atomically."""
     buffer = io.BytesIO()
@@ -124,7 +128,7 @@ def load_fitting(network: nn.Module, state: Mapping[str, torch.Tensor], source: 
     """Load a state dict into a network.
 
     Raises:
-        ValueError: names or shapes differ; the first ones are named.
+        OtherOptions: names or shapes differ; the first ones are named.
     """
     own = network.state_dict()
     found = {key: list(value.shape) for key, value in state.items()}
@@ -132,7 +136,7 @@ def load_fitting(network: nn.Module, state: Mapping[str, torch.Tensor], source: 
     wrong = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
     if wrong:
         first = f"{wrong[0]} is {found.get(wrong[0], 'absent')}, wanted {wanted.get(wrong[0], 'absent')}"
-        raise ValueError(f"{source} was made with other options: {first}. Give the options of its training.")
+        raise OtherOptions(f"{source} was made with other options: {first}. Give the options of its training.")
     network.load_state_dict(state)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import layout
+from artifacts.model_card import WRONG_JSON
 from system.files import atomic_write
 
 METRICS = {  # key -> heading on screen
@@ -95,7 +96,7 @@ def from_json(text: str, source: Path) -> Result:
             if kinds[key] is not float and not isinstance(value, kinds[key]):
                 raise TypeError(f"{key} is {value!r}")
         return Result(**content)
-    except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
+    except WRONG_JSON as error:
         raise ValueError(f"{source} is damaged ({error}): delete it and test the class again.") from error
 
 

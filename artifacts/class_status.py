@@ -4,20 +4,26 @@
     models/backbone_<i>/<name>/progress.json   while a class trains: where it is, and for how long still
     models/backbone_<i>/<name>/failure.json    why a class failed; it goes when the class succeeds
 
-Each is written as a whole by one process, never added to; one that cannot be read counts as absent.
+Each is written as a whole by one process, never added to; one that cannot be read counts as absent, with a warning.
 """
 
 import json
+import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from artifacts import layout
-from system.files import atomic_write
+from artifacts.model_card import WRONG_JSON, no_number, typed
+from system.files import atomic_write, read
+
+LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PLAN, PROGRESS, FAILURE = "plan.json", "progress.json", "failure.json"
+LONGEST = 1e12  # seconds that are still written as a time
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,13 @@ class Planned:
     backbone: str = ""
     backbone_index: int = 0
     order: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The classes of a command line."""
+
+    classes: list[Planned]
 
 
 @dataclass(frozen=True)
@@ -54,17 +67,20 @@ class Standing:
     seconds_left: float | None
     best: str = ""
 
+    def __post_init__(self) -> None:
+        if self.seconds_left is not None and abs(self.seconds_left) > LONGEST:
+            raise ValueError(f"{self.seconds_left:g} seconds left are more than a training takes")
+
 
 def write_plan(results_path: Path, classes: Sequence[Planned]) -> None:
     """Write down what a command line wants; every process of it writes the same."""
-    _write(results_path / layout.MODELS / PLAN, {"classes": [asdict(each) for each in classes]})
+    _write(results_path / layout.MODELS / PLAN, asdict(Plan(list(classes))))
 
 
 def read_plan(results_path: Path) -> list[Planned]:
     """Return the classes of the latest command line."""
-    with suppress(TypeError, KeyError):
-        return [Planned(**each) for each in _read(results_path / layout.MODELS / PLAN)["classes"]]
-    return []
+    plan = _read(Plan, results_path / layout.MODELS / PLAN)
+    return [] if plan is None else plan.classes
 
 
 def write_failure(folder: Path, failure: Failure) -> None:
@@ -74,10 +90,7 @@ def write_failure(folder: Path, failure: Failure) -> None:
 
 def read_failure(folder: Path) -> Failure | None:
     """Return how a class failed; None if it did not."""
-    with suppress(TypeError, KeyError):
-        content = _read(folder / FAILURE)
-        return Failure(Planned(**content["planned"]), str(content["error"]))
-    return None
+    return _read(Failure, folder / FAILURE)
 
 
 def clear(folder: Path) -> None:
@@ -99,18 +112,19 @@ def write_standing(folder: Path, standing: Standing) -> None:
 
 def read_standing(folder: Path) -> Standing | None:
     """Return where the training of a class folder is; None where none is under way."""
-    with suppress(TypeError):
-        content = _read(folder / PROGRESS)
-        return Standing(**content) if content else None
-    return None
+    return _read(Standing, folder / PROGRESS)
 
 
 def _write(path: Path, content: dict[str, Any], durable: bool = True) -> None:
     atomic_write(path, (json.dumps(content, indent=2) + "\n").encode(), durable)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
+def _read(kind: type[T], path: Path) -> T | None:
+    """Read a file of a kind; None where there is none, or it cannot be read, which is said."""
+    try:
+        return typed(kind, json.loads(read(path), parse_constant=no_number), "")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, *WRONG_JSON) as error:
+        LOGGER.warning("%s cannot be read (%s) and counts as absent: delete it.", path, error)
+        return None

@@ -8,12 +8,19 @@ manifold) and Foreground (1: synthetic defects stay on the foreground). A judged
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import pandas as pd
 
-from system.files import atomic_write
+from artifacts.model_card import WRONG_JSON
+from system.files import atomic_write, read
 
+# What pandas and openpyxl raise on damaged files, by where the damage is.
+UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, SyntaxError, EOFError,
+    MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 TABLES = Path(__file__).resolve().parent.parent / "datasets" / "excel"
 
 
@@ -65,8 +72,8 @@ def _read_judgements(name: str, folder: Path) -> dict[str, dict[str, int]]:
     rows = {}
     for path in sorted(_judgements(name, folder).glob("[!.]*.json")):
         try:
-            rows[path.stem] = {key: int(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
-        except (ValueError, TypeError, AttributeError) as error:
+            rows[path.stem] = {key: int(value) for key, value in json.loads(read(path)).items()}
+        except (OSError, *WRONG_JSON) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it.") from error
     return rows
 
@@ -76,11 +83,11 @@ def _table_path(name: str, folder: Path) -> Path:
 
 
 def _read_table(path: Path) -> dict[str, dict[str, int]]:
-    if not path.is_file():
-        return {}
     try:
-        table = pd.read_excel(path)
-    except (ValueError, LookupError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+        table = pd.read_excel(io.BytesIO(read(path)))
+    except FileNotFoundError:
+        return {}
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as a table: restore it, or delete the file.") from error
     missing = {"Class", "Distribution", "Foreground"} - set(table.columns)
     if missing:

@@ -25,7 +25,7 @@ RESULTS_FILE = "results.csv"
 BACKBONE_FILE = "backbone.safetensors"
 KEPT_BACKBONE = f"../{BACKBONE_FILE}"  # as a card names it, from its class folder
 STATE_FILE = "state.pth"
-MODELS, TRAINING, EVAL, JUDGE = "models", "training", "eval", "judge"
+MODELS, TRAINING, EVAL, JUDGE, REPORT = "models", "training", "eval", "judge", "report"
 TENSORBOARD = "tb"
 _BACKBONE = "backbone_"
 
@@ -43,6 +43,12 @@ def class_folder(results_path: Path, backbone_index: int, name: str) -> Path:
 def class_folders(results_path: Path) -> list[Path]:
     """Return the class folders that are there, sorted; `old` is among them, which holds no file itself."""
     return sorted(path for path in (results_path / MODELS).glob(f"{_BACKBONE}*/*") if path.is_dir())
+
+
+def shared_folders(results_path: Path) -> list[Path]:
+    """Return the folders that are there of what belongs to no class alone: plan, judgements and page."""
+    judge = results_path / JUDGE
+    return [results_path / MODELS, results_path / REPORT, judge, *(path for path in judge.rglob("*") if path.is_dir())]
 
 
 def backbone_index(class_folder: Path) -> int | None:

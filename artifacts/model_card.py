@@ -41,7 +41,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ from system.files import atomic_write
 
 FILE = "model.json"  # in a class folder; also the key of an exported file's metadata
 FORMAT = 1
+# What reading JSON that is damaged, or other JSON than it should be, raises; too deep a nesting is a RecursionError.
+WRONG_JSON = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
 
 
@@ -258,10 +260,10 @@ class Card:
             ValueError: damaged, or of a newer version.
         """
         try:
-            content = json.loads(text, parse_constant=_no_number)
-            version = _typed(int, content["format"], "format")
-            card = _typed(cls, content, "") if version <= FORMAT else None
-        except (ValueError, TypeError, KeyError) as error:  # a decoding error is a ValueError
+            content = json.loads(text, parse_constant=no_number)
+            version = typed(int, content["format"], "format")
+            card = typed(cls, content, "") if version <= FORMAT else None
+        except WRONG_JSON as error:
             advice = "restore it, or delete it and run main.py on the class again"
             raise ValueError(f"{source} is damaged ({error}): {advice}.") from error
         if card is None:
@@ -298,32 +300,34 @@ def conformal_rank(count: int, false_alarm_rate: float) -> int:
     return math.ceil((count + 1) * (1 - Fraction(repr(float(false_alarm_rate)))))
 
 
-def _no_number(constant: str) -> None:
+def no_number(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _typed(kind: Any, value: Any, where: str) -> Any:
-    """Turn parsed JSON into what a field's annotation says: plain values, lists, tables, these classes, or None.
+def typed(kind: Any, value: Any, where: str) -> Any:
+    """Turn parsed JSON into what a field's annotation says: plain values, lists, tables, dataclasses, or None.
+
+    Fields that have a default may be absent; further keys are passed over.
 
     Raises:
         ValueError, TypeError: it is something else; the place is named.
     """
     if isinstance(kind, types.UnionType):
         kinds = [each for each in typing.get_args(kind) if each is not types.NoneType]
-        return None if value is None else _typed(kinds[0], value, where)
+        return None if value is None else typed(kinds[0], value, where)
     if dataclasses.is_dataclass(kind):
-        table = _typed(dict[str, Any], value, where)
+        table = typed(dict[str, Any], value, where)
         hints = typing.get_type_hints(kind)
-        optional = {item.name for item in dataclasses.fields(kind) if item.default is not dataclasses.MISSING}
-        missing = [name for name in hints if name not in table and name not in optional]
+        needed = [item.name for item in dataclasses.fields(kind) if MISSING is item.default is item.default_factory]
+        missing = [name for name in needed if name not in table]
         if missing:
             raise ValueError(f"{where or 'the file'} lacks {', '.join(missing)}")
-        there = {name: hint for name, hint in hints.items() if name in table}
-        return kind(**{name: _typed(hint, table[name], f"{where}.{name}".strip(".")) for name, hint in there.items()})
+        given = {name: hint for name, hint in hints.items() if name in table}
+        return kind(**{name: typed(hint, table[name], f"{where}.{name}".strip(".")) for name, hint in given.items()})
     plain, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     value = float(value) if plain is float and type(value) is int else value
     if plain is not Any and type(value) is not plain:
         raise TypeError(f"{where or 'the file'} is {type(value).__name__}, not {plain.__name__}")
     if plain is list:
-        return [_typed(inner[0], item, where) for item in value]
-    return {key: _typed(inner[1], item, where) for key, item in value.items()} if plain is dict else value
+        return [typed(inner[0], item, where) for item in value]
+    return {key: typed(inner[1], item, where) for key, item in value.items()} if plain is dict else value

@@ -10,11 +10,44 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from artifacts.curves import Curves, thinned
+from system.files import told
 
 KEPT = {SCALARS: 0, IMAGES: 1, COMPRESSED_HISTOGRAMS: 1, TENSORS: 0}  # 0 is all; add_scalar may write tensors
 PICTURES = ".pictures"  # end of the name of TensorBoard's file of pictures
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a continued run does again
+
+
+class ScalarWriter:
+    """Writes curves into a TensorBoard folder.
+
+    Args:
+        folder: it need not exist.
+        start: the iteration that comes first; later points of a run before, which was cut off, go.
+
+    Raises:
+        OSError: by each method: something could not be written, at this call or before.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.folder = folder
+        with told(folder):
+            self.writer = SummaryWriter(str(folder), purge_step=start)
+
+    def add(self, tag: str, value: float, step: int) -> None:
+        """Take a point of a curve."""
+        with told(self.folder):
+            self.writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        with told(self.folder):
+            self.writer.flush()
+
+    def close(self) -> None:
+        """Write what was taken, and end."""
+        with told(self.folder):
+            self.writer.close()
 
 
 def read_curves(folder: Path, exact: Sequence[str] = ()) -> Curves:
@@ -37,6 +70,6 @@ def show_pictures(folder: Path, pictures: dict[str, np.ndarray], epoch: int) -> 
     """Show pictures, uint8 RGB [H, W, 3], in TensorBoard under best/<name>; those of an earlier test go."""
     for old in folder.glob(f"events*{PICTURES}"):
         old.unlink()
-    with SummaryWriter(str(folder), filename_suffix=PICTURES) as writer:
+    with told(folder), SummaryWriter(str(folder), filename_suffix=PICTURES) as writer:
         for name, picture in pictures.items():
             writer.add_image(f"best/{name}", picture, epoch, dataformats="HWC")

@@ -7,12 +7,14 @@ nothing about the machine it was written on.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from artifacts.model_card import WRONG_JSON, no_number, typed
 
 EVIDENCE_FILE = "evidence.json"
 DECIMALS = 5  # of a curve's points
@@ -51,6 +53,13 @@ class Evidence:
         lengths = {len(each) for each in (self.images, self.kinds, self.labels, self.scores)}
         if len(lengths) > 1:
             raise ValueError("images, kinds, labels and scores are not of one length")
+        if not {*self.labels} <= {0, 1}:
+            raise ValueError("labels are not 0 and 1")
+        curves = [*self.curves.values(), *self.training.values()]
+        if not all(len(curve) == 2 and len(curve[0]) == len(curve[1]) > 0 for curve in curves):
+            raise ValueError("a curve is not x and y of one length")
+        if self.threshold is not None and not isinstance(self.threshold.get("score"), float):
+            raise ValueError("threshold has no score")
 
     def add(self, paths: Sequence[str], labels: ArrayLike, scores: ArrayLike) -> None:
         """Take test images: paths, labels and scores, of one length."""
@@ -95,10 +104,8 @@ def from_json(text: str, source: Path) -> Evidence:
         ValueError: damaged, or something else.
     """
     try:
-        content: dict[str, Any] = json.loads(text)
-        known = {item.name for item in fields(Evidence)}
-        return Evidence(**{key: value for key, value in content.items() if key in known})
-    except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
+        return typed(Evidence, json.loads(text, parse_constant=no_number), "")
+    except WRONG_JSON as error:
         raise ValueError(f"{source} is damaged ({error}): delete it and test the class again.") from error
 
 

@@ -4,8 +4,10 @@ The file takes uint8 pictures of the model's size and gives score and map (docs/
 it. It is written under another name, run at several batch sizes, compared, and only then gets its name.
 """
 
+import io
 import json
 import logging
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +19,10 @@ from torch.export import Dim, ExportedProgram
 
 from artifacts import run_info
 from images.geometry import LETTERBOX, Geometry
-from inference.onnx_engine import CARD, EXPORT, IMAGE, MAP, SCORE, VALID, OnnxEngine
+from inference.onnx_engine import CARD, DIGEST, EXPORT, IMAGE, MAP, NO_DIGEST, SCORE, VALID, OnnxEngine, sealed
 from inference.torch_engine import TorchEngine
 from inference.traced_model import TRACED_BATCH, DeployedModel
+from system.files import PARTIAL, told
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ def check(kind: str, out: Path, opset: int) -> None:
     """
     if out.suffix != f".{kind}":
         raise ValueError(f"--out {out} does not fit --format {kind}: name it {out.with_suffix('.' + kind).name}.")
+    if out.is_dir():
+        raise IsADirectoryError(f"--out {out} is a folder: give the name of a file.")
     if kind == PT2:
         if opset != LEAST_OPSET:
             raise ValueError(f"--opset {opset} is of ONNX: leave it away with --format {kind}.")
@@ -71,9 +76,10 @@ def export(engine: TorchEngine, kind: str, out: Path, opset: int) -> bool:
     Raises:
         ValueError: it cannot be written with this operator set.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     write = _write_onnx if kind == ONNX else _write_pt2
-    with TemporaryDirectory(prefix=".partial-", dir=out.parent) as folder:
+    with told(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with told(out), TemporaryDirectory(prefix=PARTIAL, dir=out.parent) as folder:
         partial = Path(folder) / out.name
         write(torch_program(engine), metadata(engine, kind, opset), partial, opset)
         run = OnnxEngine(partial, "cpu") if kind == ONNX else Pt2Engine(partial)
@@ -116,9 +122,20 @@ def compare(engine: TorchEngine, run: Callable[..., Batch], size: int) -> Differ
 
 
 class Pt2Engine:
-    """Runs a .pt2 file."""
+    """Runs a .pt2 file.
+
+    Raises:
+        ValueError: its bytes are not those that were written, which torch.export.load does not notice.
+    """
 
     def __init__(self, file: Path) -> None:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            damaged = error
+        if damaged:
+            raise ValueError(f"{file} is damaged ({damaged}): export it again.")
         self.module = torch.export.load(file).module()
         self.masked = len(list(self.module.graph.find_nodes(op="placeholder"))) > 1
 
@@ -138,14 +155,22 @@ def _write_onnx(program: ExportedProgram, described: dict[str, str], path: Path,
     model = written.model
     if model.opset_imports[""] != opset:
         raise ValueError(f"--opset {opset} cannot be reached, only {model.opset_imports['']}: give that.")
-    model.metadata_props.update(described)
+    model.metadata_props.update(described | {DIGEST: NO_DIGEST})
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # traces of the source, with the paths of this machine
+        node.doc_string = None
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.shape = type(value.shape)([BATCH, *list(value.shape)[1:]])
-    written.save(path, external_data=False)
+    path.write_bytes(sealed(written.model_proto.SerializeToString()))
 
 
 def _write_pt2(program: ExportedProgram, described: dict[str, str], path: Path, _: int) -> None:
-    torch.export.save(program, path, extra_files=described)
+    for graph in (each for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)):
+        for node in graph.graph.nodes:
+            node.meta.pop("stack_trace", None)  # it has the paths of this machine
+    content = io.BytesIO()  # of a disk that is full, torch.export.save would end the process
+    torch.export.save(program, content, extra_files=described)
+    path.write_bytes(content.getvalue())
 
 
 def _pictures(engine: TorchEngine, size: int) -> Batch:

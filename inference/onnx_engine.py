@@ -1,5 +1,8 @@
 """An exported file to scores, run by onnxruntime; needs requirements/deploy.txt alone."""
 
+import hashlib
+import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,11 @@ import numpy as np
 from artifacts.model_card import FILE as CARD
 from artifacts.model_card import Card
 
-EXPORT = "export.json"  # the other key of the file's metadata, beside CARD
+LOGGER = logging.getLogger(__name__)
+
+EXPORT, DIGEST = "export.json", "sha256"  # the other keys of the file's metadata, beside CARD
+NO_DIGEST = "0" * 64  # in place of the digest while it is computed
+DIGEST_FIELD = re.compile(rb"\n\x06%b\x12@([0-9a-f]{64})" % DIGEST.encode())  # as protobuf writes key and value
 IMAGE, VALID, SCORE, MAP = "image", "valid", "score", "map"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -26,10 +33,13 @@ class OnnxEngine:
     def __init__(self, file: Path, device: str = "auto") -> None:
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: check --model.")
+        proven = _check_digest(file)
         self.session = _open(file, device)
         metadata = self.session.get_modelmeta().custom_metadata_map
         if CARD not in metadata:
             raise ValueError(f"{file} is another model, not one that export.py wrote: give one of its files.")
+        if not proven:
+            LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
         self.card = Card.from_json(metadata[CARD], file)
         self.inputs = [each.name for each in self.session.get_inputs()]
         found = self.session.get_inputs()[0].shape[1:]
@@ -42,6 +52,33 @@ class OnnxEngine:
         given = {IMAGE: pixels, VALID: valid}
         scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
         return scores, maps
+
+
+def sealed(content: bytes) -> bytes:
+    """Return an exported file's bytes with their SHA-256 in its metadata, where NO_DIGEST stands."""
+    found = DIGEST_FIELD.search(content)
+    return content[: found.start(1)] + _digest(content, found) + content[found.end(1) :]
+
+
+def _digest(content: bytes, found: re.Match[bytes]) -> bytes:
+    """Return the SHA-256, as digits, of a file in which NO_DIGEST stands where a digest was found."""
+    total = hashlib.sha256(memoryview(content)[: found.start(1)])
+    total.update(NO_DIGEST.encode())
+    total.update(memoryview(content)[found.end(1) :])
+    return total.hexdigest().encode()
+
+
+def _check_digest(file: Path) -> bool:
+    """Make sure that an exported file holds what was written; return whether it carries a digest to tell by.
+
+    Raises:
+        ValueError: it does not.
+    """
+    content = file.read_bytes()
+    found = DIGEST_FIELD.search(content)
+    if found is not None and found[1] != _digest(content, found):
+        raise ValueError(f"{file} is damaged, or was changed after its export: export it again.")
+    return found is not None
 
 
 def _open(file: Path, device: str) -> "onnxruntime.InferenceSession":  # noqa: F821 - imported below

@@ -9,6 +9,7 @@ Nothing here imports PyTorch; the engine that a model needs is imported when it 
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -187,6 +188,8 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
     """Return the limits: of a threshold that is given, for a rate that is given, or as calibrated."""
     if threshold is not None and false_alarm_rate is not None:
         raise ValueError("--threshold and --false_alarm_rate exclude each other: give one.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ValueError(f"The threshold is {threshold}: give a number.")
     if threshold is not None:
         return Limits(threshold, threshold if card.threshold is None else card.threshold.pixel)
     chosen = card.threshold

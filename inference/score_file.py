@@ -4,7 +4,8 @@ Columns: image, score, verdict, threshold, area, x, y, width, height, error. ima
 holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as lot7.tif#2. Letters
 that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the marked pixels, x and y
 are the left upper corner of the box around them, in pixels of the picture as it is seen (turned as its EXIF orientation
-says). What is not known is empty.
+says). What is not known is empty. Names and errors that a spreadsheet would take for a formula (they begin with
+= + - @, a tab or a carriage return) have a ' in front; so have those that begin so behind one or more '.
 """
 
 import csv
@@ -14,13 +15,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from images.reading import writable
 
 FILE = "scores.csv"
 PAGE = re.compile(r"#[0-9]+$")
+FORMULA = re.compile("'*[=+\\-@\t\r]")  # how what looks like one to a spreadsheet begins, quoted or not
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files are any bytes
 
 
@@ -41,7 +43,8 @@ class Row:
 
     def to_line(self) -> str:
         """Return the line with its end; numbers have the nine digits that tell any two float32 apart."""
-        return _line(f"{value:.9g}" if isinstance(value, float) else value for value in astuple(self))
+        plain = replace(self, image=_quoted(self.image), error=_quoted(self.error))
+        return _line(f"{value:.9g}" if isinstance(value, float) else value for value in astuple(plain))
 
 
 HEADER = [item.name for item in fields(Row)]
@@ -82,10 +85,10 @@ class ScoreFile:
             before = file.tell()
             try:
                 if file.write(content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            except OSError:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
                 file.truncate(before)
-                raise
+                raise type(error)(error.errno, error.strerror, str(self.path)) from error
 
 
 @contextmanager
@@ -118,4 +121,14 @@ def _images(content: bytes, path: Path) -> set[str]:
     rows = list(csv.reader(io.StringIO(content.decode(**ENCODING), newline="")))
     if rows and rows[0] != HEADER:
         raise ValueError(f"{path} has other columns than {', '.join(HEADER)}: give another --out.")
-    return {row[0] for row in rows[1:] if row}
+    return {_unquoted(row[0]) for row in rows[1:] if row}
+
+
+def _quoted(text: str | None) -> str | None:
+    """Return the text of a cell so that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text is not None and FORMULA.match(text) else text
+
+
+def _unquoted(text: str) -> str:
+    """Return the text that was quoted to this one."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text

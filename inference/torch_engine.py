@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from threading import Lock
 
@@ -65,7 +66,7 @@ def open_model(
     described = _card(folder, file)
     network, backbone = described.network, described.backbone
     utils.set_precision(network.precision)
-    source = str(backbone_weights or (backbone.weights if backbone.file is None else folder / backbone.file))
+    source = str(backbone_weights or _own_weights(folder, backbone))
     options = {key: value for key, value in dataclasses.asdict(network).items() if key != "input_shape"}
     glass, loaded = build(
         backbone.name, backbone.layers, source, device, tuple(network.input_shape),
@@ -75,8 +76,33 @@ def open_model(
         raise ValueError(
             f"{source} holds other weights than {folder / model_card.FILE} names: give those of the training."
         )
-    glass.load_weights(file)
+    try:
+        glass.load_weights(file)
+    except checkpoint.OtherOptions as error:
+        if (folder / model_card.FILE).is_file():
+            raise
+        reason = str(error).removesuffix(" Give the options of its training.")
+        advice = "run main.py with --test test and the options of its training first"
+        raise ValueError(f"{reason} {folder} has no {model_card.FILE} that tells them: {advice}.") from error
     return glass, described
+
+
+def _own_weights(folder: Path, backbone: model_card.Backbone) -> str | Path:
+    """Return the backbone's weights that a card names.
+
+    Raises:
+        FileNotFoundError: they were kept in a file that is not there, or nowhere.
+    """
+    if backbone.file is None and backbone.weights == "file":
+        advice = "give the file of its training by --backbone_weights"
+        raise FileNotFoundError(f"{folder} was tested with a backbone's weights that were not kept: {advice}.")
+    if backbone.file is None:
+        return backbone.weights
+    if not (folder / backbone.file).is_file():
+        path = os.path.normpath(folder / backbone.file)
+        advice = f"copy {layout.BACKBONE_FILE} along, or export the model where it was trained and copy that file"
+        raise FileNotFoundError(f"{path} is missing, which {folder} needs: {advice}.")
+    return folder / backbone.file
 
 
 def _checkpoint(folder: Path, file: Path | None) -> Path:

@@ -88,8 +88,7 @@ class Assembly:
     def fingerprint(self, sets: ClassSets) -> str:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
-            whole = sorted({path for entry in sets.entries for path in (entry.image, entry.mask) if path is not None})
-            found = run_info.fingerprint(whole, sets.train.textures.paths, self.settings.data.data_path)
+            found = run_info.fingerprint(sets.files, sets.train.textures.paths, self.settings.data.data_path)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import backbones
 import utils
-from artifacts import checkpoint, class_results, options
+from artifacts import checkpoint, class_results, layout, options
 from artifacts.hypothesis_table import table_flag
 from artifacts.options import TRAINING, VAL_SPLIT, NetOptions
 from artifacts.run_state import RunState, is_done
@@ -45,7 +45,8 @@ def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, Clas
     settings = assembly.settings
     _check_memory(assembly, sets)
     _check_tables(settings)
-    files.remove_partial(settings.run.results_path)
+    for folder in (settings.run.results_path, *layout.shared_folders(settings.run.results_path)):
+        files.remove_partial(folder)
     for choice in settings.choices:
         own = {task: sets[task.classname] for task in tasks if task.choice.index == choice.index}
         if not own:

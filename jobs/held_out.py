@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,6 +88,11 @@ class ClassSets:
         choosing = self.choosing.normals if isinstance(self.choosing, SyntheticDefects) else self.choosing
         parts = (self.train, self.test, choosing, self.calibration)
         return list(dict.fromkeys(entry for part in parts if part is not None for entry in part.entries))
+
+    @property
+    def files(self) -> list[Path]:
+        """Return the images and masks, whatever their use, sorted."""
+        return sorted({path for entry in self.entries for path in (entry.image, entry.mask) if path is not None})
 
     @property
     def normals(self) -> int | None:

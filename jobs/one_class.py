@@ -44,6 +44,7 @@ class ClassRun:
         self.network = assembly.network(task.choice, sets.test.imagesize, self.seed)
         self.glass = self.network.glass
         self.sets = sets.on_grid(self.glass.grid)
+        self.before = {path: files.state(path) for path in sets.files}
         self.glass.set_model_dir(self.folder.parent, self.name, self.settings.run.results_path)
         self.has_state = (self.folder / STATE).is_file()  # else others trained it, or nobody did
         self.state = RunState.load(self.folder)
@@ -67,11 +68,24 @@ class ClassRun:
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
             last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
+        self._check_unchanged()
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, described.threshold)
         review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
+
+    def _check_unchanged(self) -> None:
+        """Make sure that every figure is of the same images.
+
+        Raises:
+            ValueError: an image or a mask was changed since the class began.
+        """
+        changed = [path for path, before in self.before.items() if files.state(path) != before]
+        if changed:
+            advice = "the same command tests the images of now, with --fresh it also trains on them"
+            count = f"{len(changed)} of {len(self.before)} images and masks"
+            raise ValueError(f"{count} changed while the class ran, e.g. {changed[0]}: {advice}.")
 
     def _train(self) -> None:
         """Train the class; go on where its state says an earlier run stopped."""
@@ -106,9 +120,12 @@ class ClassRun:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
         known = None if self.trains else card_writer.known_card(self.folder)
         rate = self.settings.run.false_alarm_rate
-        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
         elsewhere = self.settings.models_path != self.settings.run.results_path
         ours = self.settings.run.train or (known is None and not elsewhere)
+        if ours and known is None:
+            self._keep_backbone()  # of a test that is the first to name it
+        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
+        self._check_unchanged()
         if ours and described != known:
             model_card.write(self.folder, described)
         card_writer.say_verdicts(self.name, described.threshold, tested)

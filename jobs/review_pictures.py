@@ -109,6 +109,7 @@ def keep_synthetic(folder: Path, dataset: AnomalyDataset, sampler: EpochSampler,
 
 def _replace(folder: Path, name: str, found: Iterable[np.ndarray]) -> None:
     """Write pictures, uint8 RGB, into a class folder under a name; those of an earlier test go."""
+    files.remove_partial(folder / FOLDER, age=0)
     for old in (folder / FOLDER).glob(f"{name}_*.jpg"):
         old.unlink()
     for rank, pixels in enumerate(found):

@@ -5,9 +5,12 @@ The page holds everything in itself: it opens from a disk, without a network. It
 """
 
 import base64
+import io
 import json
+import logging
 import math
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +22,21 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from artifacts import class_results, layout, model_card, run_info, test_scores
+from artifacts.model_card import WRONG_JSON
 from artifacts.test_scores import Evidence
 from datasets import published
 from metrics import FPR_LIMIT, compute_imagewise_retrieval_metrics
 from reporting import comparison as paper
 from reporting import plots as svg
 from reporting import review, tables
-from system import claims
-from system.files import atomic_write
+from system import claims, files
 
-PAGE = Path("report") / "index.html"
+LOGGER = logging.getLogger(__name__)
+
+PAGE = Path(layout.REPORT, "index.html")
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+PICTURE_PIXELS = 2**24  # of one that was not written here
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on JPEGs that are
 PICTURE_BYTES = 2_500_000  # of all pictures of a page; with many classes, each shows fewer
 
 
@@ -79,7 +86,7 @@ def write(results_path: Path, out: Path | None = None) -> Path:
         ValueError: a file in it is damaged.
     """
     path = out or results_path / PAGE
-    atomic_write(path, build(results_path).encode())
+    files.atomic_write(path, build(results_path).encode())
     return path
 
 
@@ -248,13 +255,20 @@ def _share_pictures(pages: Sequence[ClassPage], folders: Sequence[Path]) -> None
 
 
 def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | None:
-    """Return the picture of a rank, counted from 0; None where there is none, or where it is of another test."""
+    """Return the picture of a rank, counted from 0; None where there is none, or it is damaged or of another test."""
     path = review.picture(folder, name, rank)
-    if not path.is_file():
+    try:
+        content = files.read(path)
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            width, height = image.size
+            if width * height > PICTURE_PIXELS:
+                raise ValueError(f"{width} x {height} pixels")
+            image.load()
+    except FileNotFoundError:
         return None
-    content = path.read_bytes()
-    with Image.open(path, formats=["JPEG"]) as image:
-        width, height = image.size
+    except DAMAGED as error:
+        LOGGER.warning("%s cannot be shown (%s): test the class again.", path, error)
+        return None
     uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
     if name == review.SYNTHETIC:
         alt = f"A normal training picture of {page.result.name}, and the same with a synthetic defect, outlined"
@@ -283,7 +297,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except WRONG_JSON as error:
         raise ValueError(f"{path} is damaged ({error}): restore it, or delete it and test the class again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged (no object): restore it, or delete it and test the class again.")

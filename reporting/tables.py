@@ -12,6 +12,7 @@ from pathlib import Path
 from artifacts.class_results import METRICS, Result, from_csv, mean
 from artifacts.class_status import Failure
 from artifacts.options import recipe_sets, settings_text
+from system.logs import log_to_screen
 
 CHOSEN = {  # rule of training/selection.py -> what the heading says of the best epoch
     "best": "best epoch on test",
@@ -92,8 +93,9 @@ def _half(metrics: dict[str, float], epoch: float) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("Usage: python -m reporting.tables RESULTS_CSV ...")
+    log_to_screen()
     try:
         print_tables([Path(argument) for argument in sys.argv[1:]])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -43,19 +43,39 @@ def write_new(path: Path, content: bytes, durable: bool = True) -> bool:
     return _write(path, content, durable, _name_new)
 
 
+def read(path: Path) -> bytes:
+    """Return what a file holds; a pipe or a device is an error, as it may keep a reader waiting for ever.
+
+    Raises:
+        OSError: there is none, it cannot be read, or it is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    return path.read_bytes()
+
+
+def state(path: Path) -> tuple[int, int] | None:
+    """Return a file's size and date, which tell whether it was changed; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, of which a kill or a full disk may leave a part alone.
 
     Raises:
         OSError: it cannot be written.
     """
-    with _told(path), path.open("ab") as file:
+    with told(path), path.open("ab") as file:
         file.write(content)
 
 
 def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, Path], T]) -> T:
     """Write content aside, then let `give_name` give it its name; return what that returns."""
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
         try:
@@ -71,8 +91,8 @@ def _write(path: Path, content: bytes, durable: bool, give_name: Callable[[str, 
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Let an error of the operating system name the file, and what to do."""
+def told(path: Path) -> Iterator[None]:
+    """Let an error of the operating system within the block name the file or folder, and what to do."""
     try:
         yield
     except OSError as error:
@@ -96,7 +116,7 @@ def _name_new(partial: str, path: Path) -> bool:
 
 
 def remove_partial(folder: Path, age: float = ABANDONED) -> None:
-    """Remove what processes that were killed left unfinished in a folder.
+    """Remove the files and folders that processes that were killed left unfinished in a folder.
 
     Args:
         folder: it need not exist.
@@ -105,7 +125,7 @@ def remove_partial(folder: Path, age: float = ABANDONED) -> None:
     for path in folder.glob(f"{PARTIAL}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= age:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def free_bytes(path: Path) -> int:

@@ -251,3 +251,83 @@ def test_a_folder_is_predicted_without_pytorch(onnx_file, folder, tmp_path):
 def test_options_that_an_exported_file_does_not_take(onnx_file, options):
     with pytest.raises(ValueError, match="--device|--checkpoint"):
         Predictor(onnx_file, **options)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_bit_that_changed_is_noticed(onnx_file, tmp_path, seed):
+    content = bytearray(onnx_file.read_bytes())
+    at, bit = np.random.default_rng(seed).integers((len(content), 8))
+    content[at] ^= 1 << bit
+    (tmp_path / "part.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match="part.onnx is damaged, or was changed after its export: export it again"):
+        Predictor(tmp_path / "part.onnx")
+
+
+def test_a_threshold_that_was_changed_in_the_file_is_noticed(onnx_file, tmp_path):
+    content = onnx_file.read_bytes()
+    (tmp_path / "part.onnx").write_bytes(content.replace(b'"score": 0.5', b'"score": 0.9', 1))
+    assert (tmp_path / "part.onnx").read_bytes() != content
+    with pytest.raises(ValueError, match="damaged, or was changed"):
+        Predictor(tmp_path / "part.onnx")
+
+
+def test_a_file_of_before_without_a_hash_is_used_with_a_line(onnx_file, tmp_path, onnx, caplog):
+    import onnx as package
+
+    model, path = package.load(onnx_file), pictures(tmp_path, 1)[0]
+    kept = [each for each in model.metadata_props if each.key != "sha256"]
+    assert len(kept) == len(model.metadata_props) - 1
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    package.save(model, tmp_path / "part.onnx")
+    assert Predictor(tmp_path / "part.onnx")(path).score == Predictor(onnx_file)(path).score
+    assert [line for line in caplog.messages if "carries no hash" in line] != []
+
+
+def test_a_damaged_pt2_is_noticed(folder, tmp_path):
+    out = tmp_path / "part.pt2"
+    assert call("--model", folder, "--format", "pt2", "--out", out).exit_code == 0
+    exporting.Pt2Engine(out)
+    content = bytearray(out.read_bytes())
+    content[len(content) // 2] ^= 1
+    out.write_bytes(content)
+    with pytest.raises(ValueError, match="part.pt2 is damaged"):
+        exporting.Pt2Engine(out)
+    out.write_bytes(b"")
+    with pytest.raises(ValueError, match="part.pt2 is damaged"):
+        exporting.Pt2Engine(out)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_file_does_not_tell_where_it_was_made(folder, onnx_file, tmp_path, kind):
+    out = onnx_file
+    if kind == "pt2":
+        out = tmp_path / "part.pt2"
+        assert call("--model", folder, "--format", kind, "--out", out).exit_code == 0
+    content = out.read_bytes()
+    for place in (ROOT, Path(torch.__file__).parent.parent, folder.parent):
+        assert str(place).encode() not in content
+    assert b".py" not in content.replace(b"export.py", b"")
+
+
+@pytest.mark.parametrize("place", ["folder.pt2", "file/part.pt2"])
+def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, place):
+    (tmp_path / "folder.pt2").mkdir()
+    (tmp_path / "file").write_text("")
+    result = call("--model", folder, "--format", "pt2", "--out", tmp_path / place)
+    assert result.exit_code == 2 and place in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("room", [0, 1000, 100_000])
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_a_full_disk_is_one_line(folder, tmp_path, onnx, kind, room):
+    resource = pytest.importorskip("resource", reason="limits need a system that has them")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        result = call("--model", folder, "--format", kind, "--out", tmp_path / f"part.{kind}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert "cannot be written (File too large)" in result.output.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -193,6 +193,24 @@ def test_folded_agrees_with_exact(change: Callable[[np.ndarray], np.ndarray], ti
         assert folded[key] == pytest.approx(exact[key], abs=4 * tolerance if ties else tolerance), key
 
 
+@pytest.mark.parametrize(("middle", "spread"), [(12, 0.4), (14, 1.0), (-14, 1.0)])
+def test_folded_maps_that_are_saturated_give_the_exact_figures(middle: float, spread: float) -> None:
+    rng, masks = np.random.default_rng(0), np.zeros((12, 64, 64))
+    masks[::2, 20:40, 20:40] = 1
+    logits = rng.normal(middle, spread, masks.shape) + 2 * spread * masks
+    maps = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    exact, folded = streamed(maps, masks), streamed(maps, masks, exact_pixels=0)
+    assert 0.9 < exact["auroc"] < 0.93
+    for key in exact:
+        assert folded[key] == pytest.approx(exact[key], abs=1e-9 if middle > 0 else 1e-5, nan_ok=True), key
+
+
+def test_folded_values_next_to_one_are_kept_as_they_are() -> None:
+    values = 1 - np.float32(2**-24) * np.arange(2**16, dtype=np.float32)[::-1]
+    bins = metrics._to_bin(values)
+    assert (np.diff(bins) > 0).all() and (metrics._to_value(bins) == values).all()
+
+
 def test_folded_keeps_many_equal_minima_apart() -> None:
     maps, masks = pictures(6)
     maps = np.where(maps < 0.55, np.float32(0), maps)
@@ -208,7 +226,8 @@ def test_folded_memory_is_constant() -> None:
 
 
 def test_bins_keep_the_order_of_floats() -> None:
-    values = np.array([-3e38, -1, -1e-30, -1e-45, -0.0, 0.0, 1e-45, 1e-30, 0.5, 1, 3e38], np.float32)
+    values = [-3e38, -1, -1e-30, -1e-45, -0.0, 0.0, 1e-45, 1e-30, 0.5 - 2**-25, 0.5, 0.7, 1 - 2**-24, 1, 1.5, 3e38]
+    values = np.array(values, np.float32)
     bins = metrics._to_bin(values)
     assert (np.diff(bins) >= 0).all() and bins.min() >= 0 and bins.max() < metrics.BINS
     assert bins[4] == bins[5]

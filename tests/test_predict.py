@@ -21,16 +21,17 @@ from filelock import FileLock
 from PIL import Image
 
 import backbones
+import export
 import predict
 from artifacts import model_card
 from images import drawing, reading
 from images.geometry import Geometry
-from inference import arrivals, batch_run
+from inference import arrivals, batch_run, torch_engine
 from inference.batch_run import Output, Run
 from inference.predictor import Predictor
-from inference.score_file import ScoreFile
+from inference.score_file import Row, ScoreFile
 from inference.tiles import Tiling
-from tests.helpers.small_model import LETTERBOX, build, change_card, pictures, small_model
+from tests.helpers.small_model import LETTERBOX, NETWORK, build, change_card, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -508,3 +509,80 @@ def test_watch_scores_all_pages_of_a_file_and_knows_them_after_a_restart(folder,
     shutil.copy(pages[0].filename, tmp_path / "in" / "z.png")
     watch_until(model, tmp_path / "in", tmp_path / "out", 4, lambda: None)
     assert [row["image"] for row in rows(tmp_path / "out")] == ["lot.tif#1", "lot.tif#2", "lot.tif#3", "z.png"]
+
+
+@pytest.mark.parametrize("option", ["--threshold", "--false_alarm_rate"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_limit_that_is_no_number_is_refused(folder, tmp_path, option, value):
+    pictures(tmp_path / "in", 1)
+    result = call("--model", folder, "--out", tmp_path / "out", option, value, tmp_path / "in")
+    assert result.exit_code == 2 and option in result.output and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="give a number"):
+        Predictor(folder, threshold=float(value))
+
+
+NAMES = ["=1+1.png", "+x.png", "-x.png", "@x.png", "'=x.png", "''.png"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_is_a_formula_and_names_are_read_back(tmp_path, name):
+    scores = ScoreFile(tmp_path / "scores.csv")
+    scores.add(Row(name, -0.5, "-", error="=cmd"))
+    (row,) = rows(tmp_path)
+    assert row["image"][0] not in "=+-@" and row["image"].endswith(name)
+    assert (row["score"], row["verdict"], row["error"]) == ("-0.5", "-", "'=cmd")
+    assert ScoreFile(tmp_path / "scores.csv").done == {name}
+
+
+def test_watch_does_not_score_names_like_formulas_twice(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
+    source, arriving, out, model = pictures(tmp_path / "a", 2), tmp_path / "in", tmp_path / "out", Predictor(folder)
+    arriving.mkdir()
+    shutil.copy(source[0], arriving / "=1.png")
+    watch_until(model, arriving, out, 1, lambda: None)
+    shutil.copy(source[1], arriving / "@2.png")
+    watch_until(model, arriving, out, 2, lambda: None)
+    assert [row["image"] for row in rows(out)] == ["'=1.png", "'@2.png"]
+
+
+def test_a_class_folder_that_was_copied_alone_says_what_it_needs(model, tmp_path):
+    shutil.copytree(model, tmp_path / "alone" / model.name)
+    pictures(tmp_path / "in", 1)
+    for program, more in ((predict.main, [str(tmp_path / "in")]), (export.main, ["--format", "pt2"])):
+        line = ["--model", str(tmp_path / "alone" / model.name), "--out", str(tmp_path / "out.pt2"), *more]
+        result = click.testing.CliRunner().invoke(program, line)
+        assert result.exit_code == 2
+        assert f"{tmp_path / 'alone' / 'backbone.safetensors'} is missing" in result.output
+        assert "copy backbone.safetensors along, or export the model" in result.output
+
+
+def test_backbone_weights_that_were_not_kept_are_asked_for(model, tmp_path):
+    path = pictures(tmp_path / "in", 1)[0]
+    expected = Predictor(model)(path).score
+    change_card(model, backbone=replace(model_card.read(model).backbone, weights="file", file=None))
+    with pytest.raises(FileNotFoundError, match="were not kept: give the file of its training by --backbone_weights"):
+        Predictor(model)
+    assert Predictor(model, backbone_weights=model.parent / "backbone.safetensors")(path).score == expected
+
+
+@pytest.mark.parametrize("network", [{"pre_proj": 0}, {"dsc_hidden": 8}])
+def test_other_settings_without_a_card_are_told_from_damage(tmp_path, monkeypatch, network):
+    folder = small_model(tmp_path, network=replace(NETWORK, **network))
+    (folder / model_card.FILE).unlink()
+    paper = replace(torch_engine._paper_card(folder, folder / "ckpt_best_3.pth"), network=NETWORK)
+    paper = replace(paper, backbone=replace(paper.backbone, name="resnet18"), geometry=Geometry(36, (32, 32)).to_dict())
+    monkeypatch.setattr(torch_engine, "_paper_card", lambda *_: paper)
+    with pytest.raises(ValueError, match="run main.py with --test test and the options of its training first"):
+        Predictor(folder)
+    (folder / "ckpt_best_3.pth").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="is damaged"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_way_of_the_output_is_one_line(folder, tmp_path, place):
+    (tmp_path / "file").write_text("kept")
+    pictures(tmp_path / "in", 1)
+    result = call("--model", folder, "--out", tmp_path / place, tmp_path / "in")
+    assert result.exit_code == 2 and f"{tmp_path / place} cannot be written" in result.output.splitlines()[-1]
+    assert (tmp_path / "file").read_text() == "kept"

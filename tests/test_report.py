@@ -1,9 +1,11 @@
 """The report page: what it shows, what it leaves out, and how a real browser takes it."""
 
 import base64
+import errno
 import html
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import report
 from artifacts import class_results, model_card, run_info, test_scores
 from artifacts.test_scores import Evidence
 from reporting import report_page, review
+from system import files
 from tests.long.browser import Keyboard, browse, complaints, in_browser
 
 EVIL = "<b>&\"'x"
@@ -247,6 +250,47 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, name: str | None, 
     assert outcome.exit_code == 2
     assert words in outcome.output and len(outcome.output.splitlines()) == 1
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None, "cut"])
+def test_a_damaged_picture_is_left_out_and_named(results: Path, tmp_path: Path, content: bytes | str | None) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    picture = next((tmp_path / "results").rglob("alarm_2.jpg"))
+    whole = picture.read_bytes()
+    picture.unlink()
+    picture.mkdir() if content is None else picture.write_bytes(whole[:200] if content == "cut" else content)
+    outcome = CliRunner().invoke(report.main, [str(tmp_path / "results")])
+    assert outcome.exit_code == 0, outcome.output
+    line, page = outcome.output.strip().splitlines()
+    assert line.startswith(f"{picture} cannot be shown (")
+    assert len(Parsed(Path(page).read_text()).all("img")) == 27
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_nothing_is_one_line(results: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    outcome = CliRunner().invoke(report.main, [str(results)])
+    assert outcome.exit_code == 2
+    (line,) = outcome.output.splitlines()
+    assert f"index.html cannot be written ({os.strerror(number)}): make room or give another folder" in line
+
+
+@pytest.mark.parametrize("letters", ["cp1252", "latin-1"])
+def test_a_console_need_not_have_the_letters_of_a_folder(tmp_path: Path, letters: str) -> None:
+    add_class(tmp_path / "\u65e5\u672c")
+    outcome = CliRunner(charset=letters).invoke(report.main, [str(tmp_path / "\u65e5\u672c")])
+    assert outcome.exit_code == 0 and "\\u65e5\\u672c" in outcome.output
+    outcome = CliRunner(charset=letters).invoke(report.main, [str(tmp_path / "\u65e5")])
+    assert outcome.exit_code == 2 and "\\u65e5 holds no models" in outcome.output
+
+
+def test_results_that_are_a_file_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    outcome = CliRunner().invoke(report.main, [str(tmp_path / "file")])
+    assert outcome.exit_code == 2 and len(outcome.output.splitlines()) == 1
 
 
 MEASURE = """<script>onload = () => {

@@ -113,3 +113,9 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, text: str | None, 
     outcome = call(tmp_path)
     assert outcome.exit_code == 2
     assert words in outcome.output and len(outcome.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("band", ["nan", "inf"])
+def test_a_band_that_is_no_number_is_refused(tmp_path: Path, band: str) -> None:
+    outcome = call(folder(tmp_path), "--band", band)
+    assert outcome.exit_code == 2 and "is not a finite number" in outcome.output

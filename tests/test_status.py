@@ -11,6 +11,7 @@ from artifacts import class_results, class_status
 from artifacts.class_status import Failure, Planned, Standing
 from system import claims
 
+CLASSES = "backbone_0/mvtec_"
 NAMES = ("bolt", "nut", "gear", "cog", "pin")
 
 
@@ -119,3 +120,24 @@ def test_a_damaged_result_is_named(results):
     outcome = call(results)
     assert outcome.exit_code == 2
     assert str(path) in outcome.output
+
+
+@pytest.mark.parametrize("name", ["plan.json", f"{CLASSES}nut/progress.json", f"{CLASSES}gear/failure.json"])
+def test_a_damaged_file_is_named_and_the_rest_is_shown(results, name):
+    (results / "models" / name).write_text('{"classes": [{"name": 1}], "epoch": [')
+    outcome = call(results)
+    assert f"{results / 'models' / name} cannot be read (" in outcome.output.splitlines()[0]
+    assert lines(outcome)["mvtec_bolt"] == ["done", "", "", "image AUROC 98.7"]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e9"])
+def test_no_number_of_seconds_is_refused(results, seconds):
+    outcome = call(results, "--watch", seconds)
+    assert outcome.exit_code == 2 and "--watch" in outcome.output.splitlines()[-1]
+
+
+def test_results_that_are_a_file_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for option in ([], ["--collect"]):
+        outcome = call(tmp_path / "file", *option)
+        assert outcome.exit_code == 2 and len(outcome.output.splitlines()) == 1

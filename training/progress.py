@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from artifacts import class_status, layout
 from artifacts.class_status import Standing
 from artifacts.curves import EPOCH, ITERATION, NOISE_LOSS, CurveWriter
+from artifacts.tensorboard import ScalarWriter
 from artifacts.test_scores import EVALUATIONS, RAW
 from system.progress_bar import hidden
 
@@ -52,9 +52,7 @@ class Progress:
         self.folder, self.last_record = folder, -math.inf
         self.bar = tqdm(total=iterations, initial=start, desc=name, unit="it", disable=hidden())
         self.written = CurveWriter(folder, start, epoch)
-        self.writer = SummaryWriter(
-            str(folder / layout.TENSORBOARD), purge_step=start
-        )  # later points are of a run that was cut off
+        self.writer = ScalarWriter(folder / layout.TENSORBOARD, start)
 
     def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
         """Move on by one iteration, with its values of CURVES, [7] on any device, and the pictures of its batch."""
@@ -77,7 +75,7 @@ class Progress:
                 raise FloatingPointError(self._not_finite(pictures))
             for tag, value in zip(CURVES, row, strict=True):
                 if np.isfinite(value):
-                    self.writer.add_scalar(tag, value, self.iteration)
+                    self.writer.add(tag, value, self.iteration)
             self.written.add(ITERATION, self.iteration, dict(zip(CURVES, row, strict=True)))
             self.iteration += 1
             self.curves.append(row)
@@ -121,7 +119,7 @@ class Progress:
         values |= {tag: raw[key] for tag, key in RAW.items()} if raw else {}
         for tag, value in values.items():
             if np.isfinite(value):
-                self.writer.add_scalar(tag, value, epoch)
+                self.writer.add(tag, value, epoch)
         self.written.add(EPOCH, epoch, values)
         self.written.flush()
         self.writer.flush()  # before a state is saved that stands behind it

@@ -22,8 +22,8 @@ def test_what_is_written_is_read(tmp_path):
     assert class_status.failures(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b'{"epoch": 1, "classes": 2}', b"\xff"])
-def test_what_cannot_be_read_counts_as_absent(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b'{"epoch": 1, "classes": 2}', b"\xff", b"[" * 100_000])
+def test_what_cannot_be_read_counts_as_absent_and_is_named(tmp_path, content, caplog):
     (tmp_path / "models").mkdir()
     for path in (
         tmp_path / class_status.FAILURE,
@@ -33,3 +33,22 @@ def test_what_cannot_be_read_counts_as_absent(tmp_path, content):
         path.write_bytes(content)
     assert class_status.read_plan(tmp_path) == []
     assert (class_status.read_failure(tmp_path), class_status.read_standing(tmp_path)) == (None, None)
+    assert [caplog.text.count(name) for name in ("plan.json", "failure.json", "progress.json")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"classes": [{"name": 5}]}', '{"classes": [{"name": "x", "order": "1"}]}', '{"classes": ["x"]}'],
+)
+def test_a_plan_with_other_values_is_named(tmp_path, content, caplog):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / class_status.PLAN).write_text(content)
+    assert class_status.read_plan(tmp_path) == []
+    assert "plan.json cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "1e300", '"5"'])
+def test_a_time_that_is_none_is_named(tmp_path, seconds, caplog):
+    (tmp_path / class_status.PROGRESS).write_text(f'{{"epoch": 1, "epochs": 2, "seconds_left": {seconds}}}')
+    assert class_status.read_standing(tmp_path) is None
+    assert "progress.json cannot be read" in caplog.text

@@ -7,7 +7,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from artifacts.curves import POINTS
-from artifacts.tensorboard import read_curves
+from artifacts.tensorboard import ScalarWriter, read_curves
 
 
 def write(folder: Path, values: list[float], first: int = 0, tag: str = "loss") -> None:
@@ -49,3 +49,19 @@ def test_an_evaluation_that_a_continued_run_does_again_counts_once(tmp_path: Pat
 
 def test_no_files_no_curves(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "tb") == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits need a system that has them")
+    writer, limits = ScalarWriter(tmp_path, 0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{tmp_path} cannot be written .*: make room"):  # noqa: PT012
+            for step in range(10_000):
+                writer.add("loss", 1.0, step)
+                writer.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(OSError, match="cannot be written"):
+        writer.close()

@@ -57,3 +57,18 @@ def test_damaged_evidence_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / test_scores.EVIDENCE_FILE).write_text(text)
     with pytest.raises(ValueError, match="evidence.json is damaged"):
         test_scores.read(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("figures", []), ("figures", {"image_auroc": "x"}), ("labels", [0, 1, 2]), ("scores", [0.1, None, 0.2]),
+        ("curves", {"image_roc": [[0.0]]}), ("training", {"loss": [[0.0, 1.0], [0.5]]}), ("threshold", {}),
+        ("train_images", "many"), ("images", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_evidence_with_another_value_is_named(tmp_path: Path, key: str, value: object) -> None:
+    content = json.loads(test_scores.to_json(collected())) | {key: value}
+    (tmp_path / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="evidence.json is damaged"):
+        test_scores.read(tmp_path, {})

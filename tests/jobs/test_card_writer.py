@@ -15,10 +15,12 @@ from artifacts import model_card
 from artifacts.options import DataOptions, NetOptions, RunOptions
 from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
+from inference.predictor import Predictor
 from jobs.assembly import Assembly
 from jobs.settings import Settings
 from tests import test_main
 from tests.test_main import call
+from training import evaluation
 
 data = test_main.data  # five normal images of `nut` to train on, three normal and three defective ones to test
 
@@ -222,3 +224,39 @@ def test_scores_of_the_card_are_those_of_the_best_weights(trained, data):
     _, scores, maps, *_ = glass.predict(torch.utils.data.DataLoader(images, batch_size=1))
     assert set(np.round(found.calibration.scores, 5)) <= set(np.round(scores, 5))
     assert {round(each, 5) for each in found.calibration.map_maxima} <= {round(float(each.max()), 5) for each in maps}
+
+
+def test_a_test_with_a_file_of_backbone_weights_keeps_it(trained, data, tmp_path):
+    shutil.copytree(folder_of(trained), folder_of(tmp_path))
+    for name in (model_card.FILE, "state.pth"):
+        (folder_of(tmp_path) / name).unlink()  # as of the authors
+    weights = shutil.copy(folder_of(trained).parent / "backbone.safetensors", tmp_path / "mine.safetensors")
+    outcome = call(data, tmp_path, group=["--test", "test"], net=["--backbone_weights", weights])
+    assert outcome.exit_code == 0, outcome.output
+    found = model_card.read(folder_of(tmp_path)).backbone
+    assert (found.weights, found.file) == ("file", "../backbone.safetensors")
+    Path(weights).unlink()
+    assert Predictor(folder_of(tmp_path))(data / "nut" / "test" / "good" / "000.png").verdict in ("OK", "NG")
+
+
+@pytest.mark.parametrize("name", ["test/spot/001.png", "ground_truth/spot/002_mask.png", "train/good/003.png"])
+def test_a_picture_that_changes_while_the_class_runs_fails_it(data, tmp_path, monkeypatch, name):
+    shutil.copytree(data, tmp_path / "data")
+    evaluate = evaluation.test
+
+    def meanwhile(*arguments: object) -> dict[str, float]:
+        path = tmp_path / "data" / "nut" / name
+        path.write_bytes(path.read_bytes() + b" ")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(evaluation, "test", meanwhile)
+    outcome = call(tmp_path / "data", tmp_path / "results")
+    assert outcome.exit_code == 1
+    assert (
+        f"1 of 14 images and masks changed while the class ran, e.g. {tmp_path / 'data' / 'nut' / name}"
+        in outcome.output
+    )
+    assert not (folder_of(tmp_path / "results") / "result.json").exists()
+    assert not (folder_of(tmp_path / "results") / model_card.FILE).exists()
+    monkeypatch.undo()
+    assert call(tmp_path / "data", tmp_path / "results").exit_code == 0

@@ -225,3 +225,16 @@ def test_run_json_tells_where_a_class_comes_from(whole):
     assert session["outcome"] == "finished" and session["began"] <= session["ended"]
     assert session["versions"]["torch"] in torch.__version__
     assert session["command"] == run_info.command()
+
+
+@pytest.mark.parametrize(
+    "place", ["judge", "judge/mvtec_distribution", "report", "models", "models/backbone_0", ".", "review"]
+)
+def test_files_that_a_kill_left_unfinished_go(data, whole, tmp_path, place):
+    results = shutil.copytree(whole, tmp_path / "results")
+    left = (folder_of(results) / place if place == "review" else results / place) / ".partial-x.png"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text("")
+    os.utime(left, (1, 1))
+    assert call(command_line(data, results, epochs=2)).exit_code == 0
+    assert not left.exists()

@@ -151,7 +151,7 @@ def spoil_table(draw: Draw, data: Path, results: Path) -> Case:
     """Damage the list of a VisA data set, the table of judgements, or an earlier result."""
     which = draw(st.sampled_from(["list", "judgements", "result.json", "results.csv", "evidence.json", "model.json"]))
     if which == "list":
-        return _visa(draw, data)
+        return spoil_list(draw, data, results)
     if which == "judgements":
         path = results / "judge" / "mvtec_distribution.xlsx"
     elif which == "results.csv":
@@ -159,12 +159,12 @@ def spoil_table(draw: Draw, data: Path, results: Path) -> Case:
     else:
         path = results / "models" / "backbone_0" / "mvtec_bolt" / which
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_damaged(draw, path))
+    path.write_bytes(damaged(draw, path))
     return Case([], [], draw(st.sampled_from([["--distribution", "0"], ["-d", "bolt"]])))
 
 
-def _visa(draw: Draw, data: Path) -> Case:
-    """Write a list in which something is wrong."""
+def spoil_list(draw: Draw, data: Path, results: Path) -> Case:
+    """Write a list of a VisA data set in which something is wrong."""
     rows = [f"nut,train,normal,nut/train/good/{i:03d}.png," for i in range(5)]
     rows += [f"nut,test,normal,nut/test/good/{i:03d}.png," for i in range(2)]
     mask = "nut/ground_truth/spot/{0:03d}_mask.png"
@@ -188,7 +188,7 @@ def _visa(draw: Draw, data: Path) -> Case:
     return Case([], [], [], "visa")
 
 
-def _damaged(draw: Draw, path: Path) -> bytes:
+def damaged(draw: Draw, path: Path) -> bytes:
     """Return what a file holds, damaged; or something else."""
     content = path.read_bytes() if path.is_file() else b"PK"
     way = draw(st.sampled_from(["cut", "bytes", "json", "flipped"]))
@@ -225,7 +225,7 @@ def spoil_stored(draw: Draw, data: Path, results: Path) -> Case:
     value = tensor | st.none() | st.integers() | st.text(max_size=5) | st.dictionaries(st.text(max_size=5), tensor)
     keys = ["discriminator", "pre_projection", "epoch", "best", "weights", "options", "finished", "center"]
     if way == "damaged":
-        path.write_bytes(_damaged(draw, path))
+        path.write_bytes(damaged(draw, path))
     elif way == "evil":
         torch.save({draw(st.sampled_from(keys)): Evil(data / "ran")}, path)
     elif way == "evil pickle":
@@ -274,7 +274,7 @@ class Ground:
     def __init__(self, folder: Path) -> None:
         self.folder, self.counts = folder, Counter()
         faults.write_data(folder / "data")
-        with _limits():
+        with limits():
             outcome = CliRunner().invoke(cli.main, self.line(Case([], [], ["-d", "bolt"]), folder))
         if outcome.exit_code != 0:
             raise RuntimeError(outcome.output)
@@ -340,7 +340,7 @@ def snapshot(results: Path) -> dict[str, bytes]:
 def _in_process(line: list[str]) -> tuple[int, str, BaseException | None]:
     """Run main.py in this process; return its status, output, and what it raised."""
     logging.root.handlers.clear()  # those of an earlier run write to its output
-    with _limits():
+    with limits():
         outcome = CliRunner().invoke(cli.main, line)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
@@ -357,7 +357,7 @@ def _as_process(line: list[str]) -> tuple[int, str, BaseException | None]:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[None]:
+def limits() -> Iterator[None]:
     """Stop what takes too long, and let no more memory be taken than is good."""
 
     def stop(*_: object) -> None:
@@ -382,7 +382,13 @@ def fuzz(folder: Path, inputs: int, processes: bool = False, seed: int | None = 
         AssertionError: one did not end as it should; hypothesis prints the smallest that does the same.
     """
     ground = Ground(folder)
-    phases = [hypothesis.Phase.generate] if processes else [hypothesis.Phase.generate, hypothesis.Phase.shrink]
+    repeat(lambda draw: ground.try_one(draw, processes), inputs, seed, shrink=not processes)
+    return ground.counts
+
+
+def repeat(try_one: Callable[[Draw], None], inputs: int, seed: int | None, shrink: bool = True) -> None:
+    """Try so many inputs, the same ones unless there is a seed; shrink one that fails."""
+    phases = [hypothesis.Phase.generate, *[hypothesis.Phase.shrink] * shrink]
     quiet = list(hypothesis.HealthCheck)
 
     @hypothesis.settings(
@@ -396,10 +402,9 @@ def fuzz(folder: Path, inputs: int, processes: bool = False, seed: int | None = 
     )
     @hypothesis.given(st.data())
     def trial(data: st.DataObject) -> None:
-        ground.try_one(data.draw, processes)
+        try_one(data.draw)
 
     (trial if seed is None else hypothesis.seed(seed)(trial))()
-    return ground.counts
 
 
 def main() -> None:

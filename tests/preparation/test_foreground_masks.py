@@ -1,5 +1,7 @@
 """Foreground masks: the part is found, doubts are told, and masks that are there stay."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from preparation import foreground_masks
+from system import files
 from tests.helpers.pictures import write
 from tests.helpers.prepare_line import call, one_line, square
 
@@ -96,3 +99,21 @@ def test_doubtful_masks_of_a_class_are_named(parts):
 def test_two_images_of_one_name_cannot_share_a_mask(parts):
     write(parts / "disc/more/0.png", part(9)[0])
     assert "would share a mask" in one_line(call("fgmask", parts, "-d", "disc"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_one_line(parts, monkeypatch, number):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    line = one_line(call("fgmask", parts, "-d", "disc"))
+    assert f"cannot be written ({os.strerror(number)}): make room or give another folder" in line
+
+
+@pytest.mark.parametrize("place", ["", "disc", "disc_sheet.png"])
+def test_a_file_or_folder_in_the_way_is_one_line(parts, place):
+    path = parts / "fg_mask" / place
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if place.endswith(".png") else path.write_text("")
+    assert "fg_mask" in one_line(call("fgmask", parts, "-d", "disc"))

@@ -61,3 +61,26 @@ def test_what_is_appended_comes_last_and_a_failure_names_the_file(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == b"one\ntwo\n"
     with pytest.raises(OSError, match="b.txt cannot be written .*: make room"):
         files.append(tmp_path / "missing" / "b.txt", b"")
+
+
+def test_folders_that_were_left_unfinished_are_removed_too(tmp_path):
+    (tmp_path / ".partial-x" / "y").mkdir(parents=True)
+    files.remove_partial(tmp_path, age=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(OSError, match="no file"):
+        files.read(tmp_path / "pipe")
+    assert files.read(tmp_path / "file") == b"x"
+
+
+def test_a_change_of_a_file_shows_in_its_state(tmp_path):
+    (tmp_path / "file").write_bytes(b"one")
+    before = files.state(tmp_path / "file")
+    os.utime(tmp_path / "file", (1, 1))
+    assert files.state(tmp_path / "file") != before and before[0] == 3
+    assert files.state(tmp_path / "none") is None

@@ -293,13 +293,15 @@ class RescaleSegmentor:
     def __init__(self, device: torch.device, target_size: int | tuple[int, int] = 288) -> None:
         self.device = device
         self.target_size = (target_size, target_size) if isinstance(target_size, int) else tuple(target_size)
+        self._matrices: dict[tuple, list[torch.Tensor]] = {}  # by grid and device
 
     def maps(self, scores: torch.Tensor) -> torch.Tensor:
         """Map scores [B, h, w] to maps [B, H, W]; both axes are resized and smoothed apart, as matrix products."""
-        rows, columns = (
-            smoothing_matrix(n_in, n_out).to(scores.device)
-            for n_in, n_out in zip(scores.shape[1:], self.target_size, strict=True)
-        )
+        key = (tuple(scores.shape[1:]), scores.device)
+        if key not in self._matrices:
+            sizes = zip(scores.shape[1:], self.target_size, strict=True)
+            self._matrices[key] = [smoothing_matrix(*each).to(scores.device) for each in sizes]
+        rows, columns = self._matrices[key]
         return rows @ scores @ columns.T
 
     def convert_to_segmentation(self, patch_scores: torch.Tensor | np.ndarray) -> list[np.ndarray]:

@@ -94,17 +94,14 @@ def test_threads_share_a_predictor(folder, tmp_path):
     assert [found[path] for path in paths] == [[score] * 3 for score in alone]
 
 
-def test_padding_of_a_letterbox_takes_no_part(tmp_path):
+def test_padding_of_a_letterbox_takes_no_part(tmp_path, monkeypatch):
     model = small_model(tmp_path, LETTERBOX)
     seen = {}
 
-    class Spy(Predictor):
-        def _run(self, opened):
-            original = self.engine.glass.scored
-            self.engine.glass.scored = lambda batches: seen.update(batches[0]) or original(batches)
-            return super()._run(opened)
-
-    anomaly_map = Spy(model)(pictures(tmp_path, 1)[0]).map
+    predictor = Predictor(model)
+    scored = predictor.engine.glass.scored
+    monkeypatch.setattr(predictor.engine.glass, "scored", lambda batches: seen.update(batches[0]) or scored(batches))
+    anomaly_map = predictor(pictures(tmp_path, 1)[0]).map
     assert not np.isnan(anomaly_map).any() and anomaly_map.shape == (40, 60)
     assert seen["valid"].sum() == 21 * 32  # 60 pixels become 32, 40 become 21
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -108,6 +109,7 @@ class PretendedGPU:
         self.following: torch.device | None = None  # where a factory inside an operation puts its tensor
         self._places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self._pinned: dict[int, StorageWeakRef] = {}
+        self._on_the_way: set[int] = set()  # pinned storages that the device writes to
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -168,14 +170,18 @@ class PretendedGPU:
     def fault(self, what: str) -> None:
         self.faults[f"{what}  @ {_place()}"] += 1
 
-    def transfer(self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype) -> None:
-        """Note a copy between devices."""
+    def transfer(
+        self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype, into: Tensor | None = None
+    ) -> None:  # fmt: skip
+        """Note a copy between devices, into a tensor that is there or a new one."""
         source = self.device_of(tensor)
         if source == target:
             return
         self.kernels["memcpy"] += 1
         self.bytes["memcpy"] += tensor.numel() * tensor.element_size()
-        if target == CPU:
+        if target == CPU and non_blocking and into is not None and self.is_pinned(into):
+            self._on_the_way.add(into.untyped_storage()._cdata)
+        elif target == CPU:
             self.wait("copy to the host")
             if non_blocking:
                 self.fault("copy to the host with non_blocking=True: its values may be read before they are there")
@@ -183,6 +189,19 @@ class PretendedGPU:
             self.wait("copy to the device with another dtype, which is made on the host in pageable memory")
         elif source == CPU and not (non_blocking and self.is_pinned(tensor)):
             self.wait(f"{'blocking copy' if self.is_pinned(tensor) else 'copy of pageable memory'} to the device")
+
+    def waited(self, device: torch.device | None = None) -> None:
+        """Note that the host waits until the device has done all it was asked to."""
+        self.wait("synchronize")
+        self._on_the_way.clear()
+
+    def read(self, tensor: Tensor, how: str) -> None:
+        """Note that the host looks at the values of a tensor."""
+        if self.device_of(tensor) != CPU:
+            self.fault(f"{how} on a tensor of the GPU")
+        with torch._C.DisableTorchFunction():
+            if tensor.untyped_storage()._cdata in self._on_the_way:
+                self.fault(f"{how} before the copy to the host is done")
 
     def made(self, func: Any, args: tuple, kwargs: dict, device: torch.device) -> Any:
         """Let a factory make its tensor, and put that on a device."""
@@ -214,11 +233,13 @@ class PretendedGPU:
         set_to(torch, "Generator", PretendedGenerator)
         set_to(torch, "autocast", PretendedAutocast)
         set_to(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None)
+        event = SimpleNamespace(synchronize=self.waited)
         answers = {
             "is_available": lambda: True,
             "device_count": lambda: self.devices,
             "set_device": lambda _: None,
-            "synchronize": lambda device=None: self.wait("synchronize"),
+            "synchronize": self.waited,
+            "current_stream": lambda device=None: SimpleNamespace(record_event=lambda: event),
             "mem_get_info": lambda device=None: (FREE, TOTAL),
             "get_device_name": lambda device=None: "pretended GPU",
             "get_device_capability": lambda device=None: (9, 0),
@@ -281,7 +302,7 @@ class _Operations(TorchDispatchMode):
         elif name in COPIES:
             if len(tensors) == 2 and devices[0] != devices[1]:
                 quick = bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
-                gpu.transfer(args[1], devices[0], quick, args[0].dtype)
+                gpu.transfer(args[1], devices[0], quick, args[0].dtype, into=args[0])
         elif CPU in devices:
             strangers = [each for each, device in zip(tensors, devices, strict=True) if device == CPU]
             if any(each.ndim > 0 or base in NO_SCALARS for each in strangers):
@@ -337,8 +358,10 @@ class _Functions(TorchFunctionMode):
             return self.answers[func](*args)
         if func in (Tensor.to, Tensor.cuda):
             return self._move(func, *args, **kwargs)
-        if func in (Tensor.numpy, Tensor.__array__) and gpu.device_of(args[0]) != CPU:
-            gpu.fault(f"{func.__name__}() on a tensor of the GPU")
+        if func in (Tensor.numpy, Tensor.__array__):
+            gpu.read(args[0], f"{func.__name__}()")
+        if kwargs.pop("pin_memory", False):
+            return gpu.pinned(func(*args, **kwargs))
         if func is Tensor.tolist and gpu.device_of(args[0]) != CPU:
             gpu.wait("tolist()")
         if func in (torch.as_tensor, torch.asarray) and isinstance(args[0], Tensor):

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import torch
 import torch._dynamo  # noqa: F401 - PyTorch imports it at the first optimiser, which under the modes would be seen
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,6 +35,7 @@ FREE, TOTAL = 60 << 30, 80 << 30  # bytes of memory
 Tensor, RealGenerator, RealAutocast, real_to = torch.Tensor, torch.Generator, torch.autocast, torch.Tensor.to
 
 COPIES = {"aten.copy_.default", "aten._to_copy.default"}
+ASSERTION = "aten._assert_tensor_metadata.default"  # of exported programs
 INDEXING = {"aten.index.Tensor", "aten.index_put_.default", "aten._index_put_impl_.default"}
 WAITS = {  # operations whose answer's value or size the host needs
     "aten._local_scalar_dense.default": "item()",
@@ -270,6 +272,10 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         gpu, name, kwargs = self.gpu, str(func), kwargs or {}
+        if name == ASSERTION:
+            found, wanted = gpu.device_of(args[0]), as_device(kwargs.pop("device"))
+            if wanted not in (None, found):
+                gpu.fault(f"{name}: a tensor of {found}, not of {wanted}")
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         devices = [gpu.device_of(tensor) for tensor in tensors]
         on_gpu = [device for device in devices if device.type == "cuda"]
@@ -373,7 +379,7 @@ class _Functions(TorchFunctionMode):
             where = device or next(map(gpu.device_of, tensors), CPU)
             if generator.pretended != where:
                 gpu.fault(f"{func.__name__}: generator on {generator.pretended}, tensor on {where}")
-        if device is not None and device.type == "cuda":
+        if device is not None and device.type == "cuda" and str(func) != ASSERTION:
             return gpu.made(func, args, kwargs, device)
         before = gpu.following
         if device is not None or (func.__name__ in FACTORIES and not tensors):
@@ -408,6 +414,8 @@ class _Functions(TorchFunctionMode):
         self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype | None = None,
         copy: bool = False, memory_format: torch.memory_format | None = None,
     ) -> Tensor:  # fmt: skip
+        if isinstance(tensor, FakeTensor):  # of an exported program, which tells shapes by them
+            return tensor
         gpu, away = self.gpu, self.gpu.device_of(tensor) != target
         gpu.transfer(tensor, target, non_blocking, dtype or tensor.dtype)
         layout = {} if memory_format is None else {"memory_format": memory_format}

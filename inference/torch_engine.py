@@ -112,7 +112,7 @@ def _card(folder: Path, file: Path) -> Card:
             "%s has no %s: the paper's settings are assumed (wideresnet50, layer2 and layer3, 1536/1536, %d pixels, "
             "centre crop).", folder, model_card.FILE, PAPER_SIDE,
         )  # fmt: skip
-        return _paper_card(folder, file)
+        return paper_card(folder, file)
     described = model_card.read(folder)
     digest = _digest(file)
     if digest == described.checkpoint.sha256:
@@ -127,7 +127,7 @@ def _card(folder: Path, file: Path) -> Card:
     )
 
 
-def _paper_card(folder: Path, file: Path) -> Card:
+def paper_card(folder: Path, file: Path) -> Card:
     """Describe a checkpoint of the authors, about which only what the paper says is known."""
     kept = folder / layout.KEPT_BACKBONE
     name, layers = backbones.DEFAULT, backbones.natural_layers(backbones.DEFAULT)

@@ -247,6 +247,7 @@ class PretendedGPU:
             "get_device_capability": lambda device=None: (9, 0),
             "manual_seed_all": lambda seed: None,
             "empty_cache": lambda: None,
+            "set_sync_debug_mode": lambda mode: None,
             "reset_peak_memory_stats": lambda device=None: None,
             "max_memory_allocated": lambda device=None: 0,
         }

@@ -423,11 +423,11 @@ class GLASS(nn.Module):
                 cache.put(batch, pooled)
             scores = head(pooled)  # [B, h, w]
             if "valid" in batch:  # what the discriminator says of padding means nothing: the picture's border goes on
-                nearest = padding.nearest_cells(batch["valid"], self.grid).to(self.device)
+                nearest = utils.send(padding.nearest_cells(batch["valid"], self.grid), self.device)
                 scores = scores.flatten(1).gather(1, nearest).reshape(scores.shape)
             maps = self.anomaly_segmentor.maps(scores)
             if "valid" in batch:
-                maps = maps.masked_fill(~batch["valid"].to(self.device), ABSENT)
+                maps = maps.masked_fill(~utils.send(batch["valid"], self.device), ABSENT)
             yield batch, scores.flatten(1).amax(1), maps
 
     def _scoring_head(self) -> ScoringHead:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,30 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def fetch(tensors: Sequence[torch.Tensor]) -> Callable[[], tuple[np.ndarray, ...]]:
+    """Begin to copy tensors to the host, through pinned memory where they are on a GPU, which the host does not await.
+
+    Args:
+        tensors: of one device.
+
+    Returns:
+        what waits for the copies and gives them.
+    """
+    device = tensors[0].device
+    if device.type != "cuda":
+        return lambda: tuple(tensor.cpu().numpy() for tensor in tensors)
+    pinned = [torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in tensors]
+    for copy, tensor in zip(pinned, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    done = torch.cuda.current_stream(device).record_event()
+
+    def finish() -> tuple[np.ndarray, ...]:
+        done.synchronize()
+        return tuple(copy.numpy().copy() for copy in pinned)  # pinned memory is scarce, and is given back
+
+    return finish
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -12,6 +12,7 @@ from PIL import Image
 
 CROP, STRETCH, LETTERBOX = MODES = ("crop", "stretch", "letterbox")  # --resize_mode
 PADDING = (124, 116, 104)  # of letterboxed pictures: ImageNet's mean, as near to the zeros that convolutions pad with
+RESTORED_ROWS = 64  # at once, so that what is computed of them stays in the processor's cache
 
 
 def as_text(size: int | Sequence[int]) -> str:
@@ -115,9 +116,15 @@ class Geometry:
         resized = self.resized_size(*size)
         axes = zip(size, resized, self._corner(resized), segmentation.shape, strict=True)
         (y0, y1, fy, seen_y), (x0, x1, fx, seen_x) = (_sample_points(*axis) for axis in axes)
-        rows = segmentation[y0] * (1 - fy)[:, None] + segmentation[y1] * fy[:, None]  # [picture's height, W]
-        restored = rows[:, x0] * (1 - fx) + rows[:, x1] * fx
-        return np.where(seen_y[:, None] & seen_x, restored, outside).astype(np.float32)
+        restored = np.full(size, outside, dtype=np.float32)
+        inside = _span(seen_x)
+        x0, x1, fx, gx = x0[inside], x1[inside], fx[inside], 1 - fx[inside]
+        for some in _blocks(_span(seen_y), RESTORED_ROWS):
+            rows = segmentation[y0[some]] * (1 - fy[some, None]) + segmentation[y1[some]] * fy[some, None]  # [., W]
+            left, right = rows.take(x0, axis=1), rows.take(x1, axis=1)  # [., picture's width]
+            np.add(np.multiply(left, gx, out=left), np.multiply(right, fx, out=right), out=left)
+            restored[some, inside] = left
+        return restored
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) that a picture of this height and width has after the resize."""
@@ -149,6 +156,18 @@ class Geometry:
 def _scaled(side: int, limit: int, scale: float) -> int:
     """Return a side that is scaled to fit into a limit, in whole pixels and at least one."""
     return min(limit, max(1, round(side * scale)))
+
+
+def _span(seen: np.ndarray) -> slice:
+    """Return where a mask, bool [length] and true on one span at most, is true."""
+    start = int(seen.argmax())
+    return slice(start, start + int(np.count_nonzero(seen)))
+
+
+def _blocks(span: slice, length: int) -> list[slice]:
+    """Cut a span into shorter ones."""
+    starts = range(span.start, span.stop, length)
+    return [slice(start, min(start + length, span.stop)) for start in starts]
 
 
 def _sample_points(original: int, resized: int, start: int, side: int) -> tuple[np.ndarray, ...]:

@@ -15,7 +15,7 @@ from PIL import Image
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
-from inference.predictor import NG, UNKNOWN, Prediction, Predictor
+from inference.predictor import NG, UNKNOWN, Prediction, Predictor, batches, one_ahead
 from inference.score_file import FILE, PAGE, Row, ScoreFile, written_name
 from system.files import atomic_write
 from system.progress_bar import progress_bar
@@ -75,9 +75,9 @@ class Output:
     def row(self, name: str, prediction: Prediction) -> Row:
         """Return a picture's line."""
         limits = self.predictor.limits
-        area, box = self.predictor.marked(prediction.map)
         if limits is None:
             return Row(name, prediction.score, prediction.verdict)
+        area, box = self.predictor.marked(prediction.map)
         return Row(name, prediction.score, prediction.verdict, limits.score, area, *(box or (None,) * 4))
 
 
@@ -91,10 +91,14 @@ class Run:
         self.patient, self.said = False, ""
 
     def score(self, paths: list[Path], scores: ScoreFile) -> None:
-        """Score pictures in order, a line each or one a page; the next ones are read meanwhile."""
+        """Score pictures in order, a line each or one a page.
+
+        Meanwhile the next ones are read, and the files of the last ones written.
+        """
         with progress_bar(len(paths), "Score", "image") as step:
-            for chunk, opened in self._read_ahead(paths):
-                for rows in self.rows(chunk, opened):
+            opened = one_ahead((some, self.pool.map(_open, some)) for some in batches(paths, self.predictor.batch_size))
+            for found in one_ahead(self.rows(some, list(images)) for some, images in opened):
+                for rows in found:
                     self.add(rows, scores)
                     step()
 
@@ -106,7 +110,7 @@ class Run:
         LOGGER.info("Watching %s, %d pictures scored already. Ctrl-C ends it.", writable(folder), len(done))
         try:
             while not stop.wait(POLL_SECONDS):
-                for chunk in self._chunks(arrivals.ready()):
+                for chunk in batches(arrivals.ready(), self.predictor.batch_size):
                     self._score_arrived(chunk, arrivals, scores)
                     if stop.is_set():
                         return
@@ -115,7 +119,7 @@ class Run:
 
     def _score_arrived(self, paths: list[Path], arrivals: Watch, scores: ScoreFile) -> None:
         """Score pictures that have arrived; leave those that cannot be read to the next look, if more may come."""
-        for path, rows in zip(paths, self.rows(paths, self._read(paths)), strict=True):
+        for path, rows in zip(paths, self.rows(paths, list(self.pool.map(_open, paths))), strict=True):
             if any(row.score is None for row in rows) and not arrivals.gives_up(path):
                 continue
             try:
@@ -129,14 +133,14 @@ class Run:
                 if row.score is not None:
                     LOGGER.info("%s  %.4f  %s", row.image, row.score, row.verdict)
 
-    def rows(self, paths: list[Path], opened: list[Opened]) -> list[list[Row]]:
-        """Score pictures and write their files; return the lines of each."""
+    def rows(self, paths: list[Path], opened: list[Opened]) -> Iterator[list[Row]]:
+        """Score pictures, and begin to write their files; yield the lines of each when its files are written."""
         good = [(self.output.name(path), image) for path, image in zip(paths, opened, strict=True) if is_image(image)]
-        single = iter(self._judge(good))
-        return [
+        single = self._judge(good)
+        return (
             [next(single)] if is_image(image) else self._rows_of_pages(path, image)
             for path, image in zip(paths, opened, strict=True)
-        ]
+        )
 
     def _rows_of_pages(self, path: Path, error: UnreadableImage) -> list[Row]:
         """Score the pages of a file that is no single picture, batch by batch; or say what is wrong with it."""
@@ -151,13 +155,13 @@ class Run:
                     waiting = []
         except (UnreadableImage, FileNotFoundError) as trouble:  # it has changed meanwhile
             return [Row(self.output.name(path), error=str(trouble))]
-        return rows + self._judge(waiting)
+        return [*rows, *self._judge(waiting)]
 
-    def _judge(self, named: list[tuple[str, Opened]]) -> list[Row]:
-        """Score pictures and write their files; return a line each."""
+    def _judge(self, named: list[tuple[str, Opened]]) -> Iterator[Row]:
+        """Score pictures, and begin to write their files; yield a line each when they are written."""
         predictions = iter(self._predict([each for each in named if is_image(each[1])]))
         found = [next(predictions) if is_image(image) else image for _, image in named]
-        return list(self.pool.map(self._write, named, found))
+        return self.pool.map(self._write, named, found)
 
     def _predict(self, named: list[tuple[str, Image.Image]]) -> list[Prediction | UnreadableImage]:
         """Score pictures; where one upsets the model, the others are still scored."""
@@ -180,6 +184,8 @@ class Run:
             if not self.patient:
                 raise
             return replace(self.output.row(name, found), error=str(error))
+        except MemoryError as error:
+            return Row(name, error=f"{name} is too large for its files: {error or 'no memory left'}")
 
     def add(self, rows: list[Row], scores: ScoreFile) -> None:
         """Write the lines of a file and count them."""
@@ -205,24 +211,6 @@ class Run:
         parts = ", ".join(f"{count} {names.get(kind, kind)}" for kind, count in sorted(self.counts.items()))
         total = self.counts.total()
         return f"{total} picture{'s' * (total > 1)}: {parts}" if parts else "No pictures"
-
-    def _chunks(self, paths: list[Path]) -> Iterator[list[Path]]:
-        for start in range(0, len(paths), self.predictor.batch_size):
-            yield paths[start : start + self.predictor.batch_size]
-
-    def _read(self, paths: list[Path]) -> list[Opened]:
-        return list(self.pool.map(_open, paths))
-
-    def _read_ahead(self, paths: list[Path]) -> Iterator[tuple[list[Path], list[Opened]]]:
-        """Yield batches of paths with their pictures; the next batch is read while one is used."""
-        waiting = None
-        for chunk in self._chunks(paths):
-            reading = chunk, self.pool.map(_open, chunk)
-            if waiting is not None:
-                yield waiting[0], list(waiting[1])
-            waiting = reading
-        if waiting is not None:
-            yield waiting[0], list(waiting[1])
 
 
 def is_own(path: Path, out: Path) -> bool:

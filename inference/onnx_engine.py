@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,13 @@ class OnnxEngine:
         if self.inputs[0] != IMAGE or found != wanted:
             raise ValueError(f"{file} takes pictures of {found}, but its {CARD} says {wanted}: export it again.")
 
-    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Score pictures: see inference.predictor.Engine."""
+        answer = self(pixels, valid)
+        return lambda: answer
+
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score pictures, and wait."""
         given = {IMAGE: pixels, VALID: valid}
         scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
         return scores, maps

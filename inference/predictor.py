@@ -10,9 +10,14 @@ Nothing here imports PyTorch; the engine that a model needs is imported when it 
 
 import logging
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,11 +26,17 @@ from artifacts.model_card import Card
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
+from system.processes import usable_cores
 
 LOGGER = logging.getLogger(__name__)
 
 OK, NG, UNKNOWN = "OK", "NG", "-"
 ONNX = ".onnx"
+
+MAX_THREADS = 16  # that open and resize pictures
+
+Item = TypeVar("Item")
+Answer = tuple[np.ndarray, np.ndarray]  # scores and maps of a batch
 
 
 class Engine(Protocol):
@@ -33,15 +44,16 @@ class Engine(Protocol):
 
     card: Card
 
-    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score pictures of the model's size.
+    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], Answer]:
+        """Begin to score pictures of the model's size; a GPU may go on while the host does something else.
 
         Args:
             pixels: uint8 RGB [B, H, W, 3].
             valid: bool [B, H, W], false on the padding of letterboxed pictures.
 
         Returns:
-            scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are NaN on padding.
+            what waits for the answer and gives it: scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are
+            NaN on padding.
         """
 
 
@@ -52,18 +64,32 @@ class Limits(NamedTuple):
     pixel: float
 
 
-class Prediction(NamedTuple):
-    """What a model says of a picture.
+@dataclass(frozen=True, eq=False)
+class Prediction(Sequence):
+    """What a model says of a picture: score, map and verdict, in this order.
 
     Attributes:
         score: in (0, 1); with tiles the highest of theirs.
-        map: float32 of the picture's own size, in (0, 1); NaN on what the model's centre crop cuts away.
         verdict: "OK", "NG", or "-" without a threshold.
     """
 
     score: float
-    map: np.ndarray
+    restore: Callable[[], np.ndarray] = field(repr=False)
     verdict: str
+
+    @cached_property
+    def map(self) -> np.ndarray:
+        """The map, float32 of the picture's own size, in (0, 1); NaN on what the model's centre crop cuts away.
+
+        It is brought to that size when it is first asked for.
+        """
+        return self.restore()
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, i: int) -> float | np.ndarray | str:
+        return getattr(self, ("score", "map", "verdict")[i])
 
 
 class Predictor:
@@ -79,6 +105,7 @@ class Predictor:
         device: "auto", "cpu", "cuda" or "cuda:<i>".
         tiling: cuts pictures into tiles that are scored apart.
         batch_size: pictures, or tiles, that are scored together.
+        threads: that open and resize pictures; one for each core by default.
 
     Attributes:
         limits: None without a threshold.
@@ -90,12 +117,13 @@ class Predictor:
     def __init__(
         self, model: Path | str, checkpoint: Path | str | None = None, backbone_weights: Path | str | None = None,
         threshold: float | None = None, false_alarm_rate: float | None = None, device: str = "auto",
-        tiling: Tiling | None = None, batch_size: int = 8,
+        tiling: Tiling | None = None, batch_size: int = 8, threads: int | None = None,
     ) -> None:  # fmt: skip
         self.engine = open_engine(Path(model), checkpoint, backbone_weights, device)
         self.geometry = Geometry.from_dict(self.engine.card.geometry)
         self.limits = _limits(self.engine.card, threshold, false_alarm_rate)
         self.tiling, self.batch_size = tiling, batch_size
+        self.pool = ThreadPoolExecutor(threads or min(usable_cores(), MAX_THREADS))
         if tiling is not None:
             _check_tiles(tiling, self.geometry)
             if self.limits is not None and threshold is None:
@@ -113,22 +141,27 @@ class Predictor:
         return self.predict([image])[0]
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Score several pictures, of any sizes, batch by batch.
+        """Score several pictures, of any sizes; see stream.
 
         Raises:
             FileNotFoundError, ValueError: one cannot be read.
         """
-        opened = [as_rgb(picture) for picture in pictures]
+        return list(self.stream(pictures))
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
+        """Score pictures, of any sizes, as they come, and yield what is said of each.
+
+        Two batches of pictures at most are in memory. Threads open and resize one while another is scored.
+
+        Raises:
+            FileNotFoundError, ValueError: one cannot be read.
+        """
         if self.tiling is not None:
-            return [self._predict_tiles(image, self.tiling) for image in opened]
-        for image in opened:
-            check_pixels("The picture", *self.geometry.resized_size(image.height, image.width), " after the resize")
-        found = []
-        for start in range(0, len(opened), self.batch_size):
-            some = opened[start : start + self.batch_size]
-            for image, score, seen in zip(some, *self._run(some), strict=True):
-                found.append(self._prediction(score, self.geometry.restore(seen, (image.height, image.width))))
-        return found
+            for picture in pictures:
+                yield self._predict_tiles(as_rgb(picture), self.tiling)
+            return
+        for size, score, seen in self._scored(pictures):
+            yield self._prediction(score, partial(self.geometry.restore, seen, size))
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
@@ -142,25 +175,49 @@ class Predictor:
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)
         boxes, blend, best = tiling.boxes(size), Blend(size, tiling.overlap), 0.0
-        for start in range(0, len(boxes), self.batch_size):
-            some = boxes[start : start + self.batch_size]
-            scores, maps = self._run([_cut(image, box) for box in some])
-            best = max(best, float(scores.max()))
-            for box, tile_map in zip(some, maps, strict=True):
-                blend.add(box, self.geometry.restore(tile_map, _size(box)))
-        return self._prediction(best, blend.result())
+        for box, (cut, score, seen) in zip(boxes, self._scored(_cut(image, box) for box in boxes), strict=True):
+            best = max(best, float(score))
+            blend.add(box, self.geometry.restore(seen, cut))
+        return self._prediction(best, blend.result)
 
-    def _run(self, opened: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """Score pictures by the engine: scores [B], maps [B, H, W] of the model's size."""
-        pixels = np.stack([self.geometry.apply(image) for image in opened])
-        valid = np.ones(pixels.shape[:3], dtype=bool)
-        if self.geometry.mode == LETTERBOX:
-            valid = np.stack([self.geometry.valid((image.height, image.width)) for image in opened])
-        return self.engine(pixels, valid)
+    def _scored(self, pictures: Iterable[Picture]) -> Iterator[tuple[tuple[int, int], float, np.ndarray]]:
+        """Yield of pictures, in order, their (height, width), score, and map [H, W] of the model's size."""
+        fitted = one_ahead(self.pool.map(self._fit, some) for some in batches(_safe(pictures), self.batch_size))
+        for sizes, finish in one_ahead(self._start(*zip(*some, strict=True)) for some in fitted):
+            yield from zip(sizes, *finish(), strict=True)
 
-    def _prediction(self, score: float, anomaly_map: np.ndarray) -> Prediction:
+    def _fit(self, picture: Picture) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+        """Bring a picture to the model's size; return its own size, the pixels, and where they are no padding."""
+        image = picture if isinstance(picture, Image.Image) else as_rgb(picture)
+        size = image.height, image.width
+        check_pixels("The picture", *self.geometry.resized_size(*size), " after the resize")
+        pixels = self.geometry.apply(image)
+        valid = self.geometry.valid(size) if self.geometry.mode == LETTERBOX else np.ones(pixels.shape[:2], dtype=bool)
+        return size, pixels, valid
+
+    def _start(self, sizes: tuple, pixels: tuple, valid: tuple) -> tuple[tuple, Callable[[], Answer]]:
+        return sizes, self.engine.start(np.stack(pixels), np.stack(valid))
+
+    def _prediction(self, score: float, restore: Callable[[], np.ndarray]) -> Prediction:
         verdict = UNKNOWN if self.limits is None else NG if score > self.limits.score else OK
-        return Prediction(float(score), anomaly_map, verdict)
+        return Prediction(float(score), restore, verdict)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cut items into lists of `size`, the last one shorter."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, each when the next one has been asked for: work that they stand for goes on in the background."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Path | str | None, device: str) -> Engine:
@@ -224,6 +281,7 @@ def _cut(image: Image.Image, box: Box) -> Image.Image:
     return image.crop((columns.start, rows.start, columns.stop, rows.stop))
 
 
-def _size(box: Box) -> tuple[int, int]:
-    rows, columns = box
-    return rows.stop - rows.start, columns.stop - columns.start
+def _safe(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Yield pictures that threads may read: those of Pillow, which may be one and not decoded yet, as RGB."""
+    for picture in pictures:
+        yield as_rgb(picture) if isinstance(picture, Image.Image) else picture

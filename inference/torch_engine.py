@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -37,15 +38,28 @@ class TorchEngine:
     def __init__(self, folder: Path, file: Path | None, backbone_weights: Path | None, device: str) -> None:
         self.glass, self.card = open_model(folder, file, backbone_weights, utils.pick_device(device))
         self.lock = Lock()  # the backbone's hooks keep a batch's features
+        self.table = torch.from_numpy(drawing.NORMALISED).to(self.glass.device)
+        self.channels = torch.arange(3, device=self.glass.device)
+
+    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """Begin to score pictures: see inference.predictor.Engine."""
+        with self.lock:
+            batch = {"image": self._images(pixels)}
+            if not valid.all():
+                batch["valid"] = torch.from_numpy(valid)
+            _, scores, maps = next(self.glass.scored([batch]))
+            return utils.fetch([scores, maps])
 
     def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score pictures: see inference.predictor.Engine."""
-        batch = {"image": torch.from_numpy(np.stack([drawing.normalise(each) for each in pixels]))}
-        if not valid.all():
-            batch["valid"] = torch.from_numpy(valid)
-        with self.lock:
-            _, scores, maps = next(self.glass.scored([batch]))
-            return scores.cpu().numpy(), maps.cpu().numpy()
+        """Score pictures, and wait."""
+        return self.start(pixels, valid)()
+
+    def _images(self, pixels: np.ndarray) -> torch.Tensor:
+        """Return normalised images [B, 3, H, W]: a GPU is sent the bytes, and looks them up in the same table."""
+        if self.glass.device.type == "cpu":
+            return torch.from_numpy(np.stack([drawing.normalise(each) for each in pixels]))
+        levels = utils.send(torch.from_numpy(pixels), self.glass.device)
+        return self.table[self.channels, levels.int()].permute(0, 3, 1, 2)
 
 
 def open_model(
@@ -124,7 +138,7 @@ def _card(folder: Path, file: Path) -> Card:
             "%s has no %s: the paper's settings are assumed (wideresnet50, layer2 and layer3, 1536/1536, %d pixels, "
             "centre crop).", folder, model_card.FILE, PAPER_SIDE,
         )  # fmt: skip
-        return _paper_card(folder, file)
+        return paper_card(folder, file)
     described = model_card.read(folder)
     digest = _digest(file)
     if digest == described.checkpoint.sha256:
@@ -139,7 +153,7 @@ def _card(folder: Path, file: Path) -> Card:
     )
 
 
-def _paper_card(folder: Path, file: Path) -> Card:
+def paper_card(folder: Path, file: Path) -> Card:
     """Describe a checkpoint of the authors, about which only what the paper says is known."""
     kept = folder / layout.KEPT_BACKBONE
     name, layers = backbones.DEFAULT, backbones.natural_layers(backbones.DEFAULT)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.export.passes import move_to_device_pass
 
 import backbones
 import export
@@ -21,7 +22,8 @@ from inference import exporting
 from inference.predictor import Predictor
 from inference.torch_engine import TorchEngine
 from inference.traced_model import DeployedModel, fold_batch_norms, trace
-from tests.helpers.small_model import LETTERBOX, NETWORK, pictures, small_model
+from tests.helpers.pretended_gpu import CUDA, PretendedGPU
+from tests.helpers.small_model import CROP, LETTERBOX, NETWORK, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = "onnx", "onnxscript", "onnxruntime"
@@ -165,6 +167,25 @@ def test_pt2_gives_the_same_answers_and_carries_the_card(folder, tmp_path):
     scores, maps = module(torch.from_numpy(pixels))
     np.testing.assert_allclose(scores, engine(pixels, valid)[0], atol=1e-5)
     assert maps.shape == (5, 32, 32) and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("geometry", [CROP, LETTERBOX], ids=["crop", "letterbox"])
+def test_pt2_is_moved_to_a_gpu_as_a_whole(tmp_path, geometry):
+    model, out = small_model(tmp_path, geometry), tmp_path / "part.pt2"
+    assert call("--model", model, "--format", "pt2", "--out", out).exit_code == 0
+    given = exporting._pictures(TorchEngine(model, None, None, "cpu"), 3)[: 1 + (geometry is LETTERBOX)]
+    given = [torch.from_numpy(each) for each in given]
+    program, left = torch.export.load(out), torch.export.load(out)
+    expected = program.module()(*given)
+    with PretendedGPU() as gpu:
+        sent = [each.to(CUDA) for each in given]
+        found = move_to_device_pass(program, "cuda").module()(*sent)
+        assert not gpu.faults, gpu.report()
+        assert [each.device for each in found] == [CUDA, CUDA]
+        left.module().to(CUDA)(*sent)
+        assert gpu.faults  # weights alone do not do
+    for ours, theirs in zip(expected, found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_file_with_other_answers_is_not_kept(folder, tmp_path, monkeypatch):

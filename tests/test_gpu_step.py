@@ -72,6 +72,7 @@ FAULTS = {
     "generator": lambda t: torch.randn(3, generator=torch.Generator(), device=CUDA),
     "index of the device": lambda t: torch.ones(3)[torch.ones(1, dtype=torch.long, device=CUDA)],
     "read too early": lambda t: t.to(CPU, non_blocking=True),
+    "pinned, read too early": lambda t: torch.empty(5, 4, pin_memory=True).copy_(t, non_blocking=True).numpy(),
     "another GPU": lambda t: t + torch.ones(1, device="cuda:1"),
 }
 

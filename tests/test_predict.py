@@ -96,17 +96,14 @@ def test_threads_share_a_predictor(folder, tmp_path):
     assert [found[path] for path in paths] == [[score] * 3 for score in alone]
 
 
-def test_padding_of_a_letterbox_takes_no_part(tmp_path):
+def test_padding_of_a_letterbox_takes_no_part(tmp_path, monkeypatch):
     model = small_model(tmp_path, LETTERBOX)
     seen = {}
 
-    class Spy(Predictor):
-        def _run(self, opened):
-            original = self.engine.glass.scored
-            self.engine.glass.scored = lambda batches: seen.update(batches[0]) or original(batches)
-            return super()._run(opened)
-
-    anomaly_map = Spy(model)(pictures(tmp_path, 1)[0]).map
+    predictor = Predictor(model)
+    scored = predictor.engine.glass.scored
+    monkeypatch.setattr(predictor.engine.glass, "scored", lambda batches: seen.update(batches[0]) or scored(batches))
+    anomaly_map = predictor(pictures(tmp_path, 1)[0]).map
     assert not np.isnan(anomaly_map).any() and anomaly_map.shape == (40, 60)
     assert seen["valid"].sum() == 21 * 32  # 60 pixels become 32, 40 become 21
 
@@ -569,9 +566,9 @@ def test_backbone_weights_that_were_not_kept_are_asked_for(model, tmp_path):
 def test_other_settings_without_a_card_are_told_from_damage(tmp_path, monkeypatch, network):
     folder = small_model(tmp_path, network=replace(NETWORK, **network))
     (folder / model_card.FILE).unlink()
-    paper = replace(torch_engine._paper_card(folder, folder / "ckpt_best_3.pth"), network=NETWORK)
+    paper = replace(torch_engine.paper_card(folder, folder / "ckpt_best_3.pth"), network=NETWORK)
     paper = replace(paper, backbone=replace(paper.backbone, name="resnet18"), geometry=Geometry(36, (32, 32)).to_dict())
-    monkeypatch.setattr(torch_engine, "_paper_card", lambda *_: paper)
+    monkeypatch.setattr(torch_engine, "paper_card", lambda *_: paper)
     with pytest.raises(ValueError, match="run main.py with --test test and the options of its training first"):
         Predictor(folder)
     (folder / "ckpt_best_3.pth").write_bytes(b"PK")

@@ -31,14 +31,14 @@ def nearest_cells(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         first, end = (-((side - 2 * cells * edge) // (2 * side)) for edge in (start, stop))
         middle = (start + stop) * cells // (2 * side)  # a picture too thin for any centre still gets one row of cells
         first, last = torch.where(first < end, first, middle), torch.where(first < end, end - 1, middle)
-        spans.append(torch.arange(cells).clamp(first[:, None], last[:, None]))  # [B, cells]
+        spans.append(torch.arange(cells, device=valid.device).clamp(first[:, None], last[:, None]))  # [B, cells]
     rows, columns = spans
     return (rows[:, :, None] * grid[1] + columns[:, None, :]).flatten(1)
 
 
 def cells_inside(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return which cells count as the picture's, bool [B, h·w]."""
-    return nearest_cells(valid, grid) == torch.arange(grid[0] * grid[1])
+    return nearest_cells(valid, grid) == torch.arange(grid[0] * grid[1], device=valid.device)
 
 
 def shares(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

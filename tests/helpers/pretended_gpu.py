@@ -17,10 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
 import torch._dynamo  # noqa: F401 - PyTorch imports it at the first optimiser, which under the modes would be seen
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +35,7 @@ FREE, TOTAL = 60 << 30, 80 << 30  # bytes of memory
 Tensor, RealGenerator, RealAutocast, real_to = torch.Tensor, torch.Generator, torch.autocast, torch.Tensor.to
 
 COPIES = {"aten.copy_.default", "aten._to_copy.default"}
+ASSERTION = "aten._assert_tensor_metadata.default"  # of exported programs
 INDEXING = {"aten.index.Tensor", "aten.index_put_.default", "aten._index_put_impl_.default"}
 WAITS = {  # operations whose answer's value or size the host needs
     "aten._local_scalar_dense.default": "item()",
@@ -108,6 +111,7 @@ class PretendedGPU:
         self.following: torch.device | None = None  # where a factory inside an operation puts its tensor
         self._places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self._pinned: dict[int, StorageWeakRef] = {}
+        self._on_the_way: set[int] = set()  # pinned storages that the device writes to
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -168,14 +172,18 @@ class PretendedGPU:
     def fault(self, what: str) -> None:
         self.faults[f"{what}  @ {_place()}"] += 1
 
-    def transfer(self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype) -> None:
-        """Note a copy between devices."""
+    def transfer(
+        self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype, into: Tensor | None = None
+    ) -> None:  # fmt: skip
+        """Note a copy between devices, into a tensor that is there or a new one."""
         source = self.device_of(tensor)
         if source == target:
             return
         self.kernels["memcpy"] += 1
         self.bytes["memcpy"] += tensor.numel() * tensor.element_size()
-        if target == CPU:
+        if target == CPU and non_blocking and into is not None and self.is_pinned(into):
+            self._on_the_way.add(into.untyped_storage()._cdata)
+        elif target == CPU:
             self.wait("copy to the host")
             if non_blocking:
                 self.fault("copy to the host with non_blocking=True: its values may be read before they are there")
@@ -183,6 +191,19 @@ class PretendedGPU:
             self.wait("copy to the device with another dtype, which is made on the host in pageable memory")
         elif source == CPU and not (non_blocking and self.is_pinned(tensor)):
             self.wait(f"{'blocking copy' if self.is_pinned(tensor) else 'copy of pageable memory'} to the device")
+
+    def waited(self, device: torch.device | None = None) -> None:
+        """Note that the host waits until the device has done all it was asked to."""
+        self.wait("synchronize")
+        self._on_the_way.clear()
+
+    def read(self, tensor: Tensor, how: str) -> None:
+        """Note that the host looks at the values of a tensor."""
+        if self.device_of(tensor) != CPU:
+            self.fault(f"{how} on a tensor of the GPU")
+        with torch._C.DisableTorchFunction():
+            if tensor.untyped_storage()._cdata in self._on_the_way:
+                self.fault(f"{how} before the copy to the host is done")
 
     def made(self, func: Any, args: tuple, kwargs: dict, device: torch.device) -> Any:
         """Let a factory make its tensor, and put that on a device."""
@@ -214,16 +235,19 @@ class PretendedGPU:
         set_to(torch, "Generator", PretendedGenerator)
         set_to(torch, "autocast", PretendedAutocast)
         set_to(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None)
+        event = SimpleNamespace(synchronize=self.waited)
         answers = {
             "is_available": lambda: True,
             "device_count": lambda: self.devices,
             "set_device": lambda _: None,
-            "synchronize": lambda device=None: self.wait("synchronize"),
+            "synchronize": self.waited,
+            "current_stream": lambda device=None: SimpleNamespace(record_event=lambda: event),
             "mem_get_info": lambda device=None: (FREE, TOTAL),
             "get_device_name": lambda device=None: "pretended GPU",
             "get_device_capability": lambda device=None: (9, 0),
             "manual_seed_all": lambda seed: None,
             "empty_cache": lambda: None,
+            "set_sync_debug_mode": lambda mode: None,
             "reset_peak_memory_stats": lambda device=None: None,
             "max_memory_allocated": lambda device=None: 0,
         }
@@ -249,6 +273,10 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         gpu, name, kwargs = self.gpu, str(func), kwargs or {}
+        if name == ASSERTION:
+            found, wanted = gpu.device_of(args[0]), as_device(kwargs.pop("device"))
+            if wanted not in (None, found):
+                gpu.fault(f"{name}: a tensor of {found}, not of {wanted}")
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         devices = [gpu.device_of(tensor) for tensor in tensors]
         on_gpu = [device for device in devices if device.type == "cuda"]
@@ -281,7 +309,7 @@ class _Operations(TorchDispatchMode):
         elif name in COPIES:
             if len(tensors) == 2 and devices[0] != devices[1]:
                 quick = bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
-                gpu.transfer(args[1], devices[0], quick, args[0].dtype)
+                gpu.transfer(args[1], devices[0], quick, args[0].dtype, into=args[0])
         elif CPU in devices:
             strangers = [each for each, device in zip(tensors, devices, strict=True) if device == CPU]
             if any(each.ndim > 0 or base in NO_SCALARS for each in strangers):
@@ -337,8 +365,10 @@ class _Functions(TorchFunctionMode):
             return self.answers[func](*args)
         if func in (Tensor.to, Tensor.cuda):
             return self._move(func, *args, **kwargs)
-        if func in (Tensor.numpy, Tensor.__array__) and gpu.device_of(args[0]) != CPU:
-            gpu.fault(f"{func.__name__}() on a tensor of the GPU")
+        if func in (Tensor.numpy, Tensor.__array__):
+            gpu.read(args[0], f"{func.__name__}()")
+        if kwargs.pop("pin_memory", False):
+            return gpu.pinned(func(*args, **kwargs))
         if func is Tensor.tolist and gpu.device_of(args[0]) != CPU:
             gpu.wait("tolist()")
         if func in (torch.as_tensor, torch.asarray) and isinstance(args[0], Tensor):
@@ -350,7 +380,7 @@ class _Functions(TorchFunctionMode):
             where = device or next(map(gpu.device_of, tensors), CPU)
             if generator.pretended != where:
                 gpu.fault(f"{func.__name__}: generator on {generator.pretended}, tensor on {where}")
-        if device is not None and device.type == "cuda":
+        if device is not None and device.type == "cuda" and str(func) != ASSERTION:
             return gpu.made(func, args, kwargs, device)
         before = gpu.following
         if device is not None or (func.__name__ in FACTORIES and not tensors):
@@ -385,6 +415,8 @@ class _Functions(TorchFunctionMode):
         self, tensor: Tensor, target: torch.device, non_blocking: bool, dtype: torch.dtype | None = None,
         copy: bool = False, memory_format: torch.memory_format | None = None,
     ) -> Tensor:  # fmt: skip
+        if isinstance(tensor, FakeTensor):  # of an exported program, which tells shapes by them
+            return tensor
         gpu, away = self.gpu, self.gpu.device_of(tensor) != target
         gpu.transfer(tensor, target, non_blocking, dtype or tensor.dtype)
         layout = {} if memory_format is None else {"memory_format": memory_format}

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision import transforms
 
 from images import drawing
-from images.geometry import MODES, PADDING, Geometry
+from images.geometry import MODES, PADDING, Geometry, _sample_points
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -130,3 +130,18 @@ def test_restore_marks_what_the_crop_cut_away():
 def test_restore_at_the_same_size_changes_nothing():
     segmentation = RNG.random((30, 34), dtype=np.float32)
     assert (Geometry((30, 34), (30, 34)).restore(segmentation, (30, 34)) == segmentation).all()
+
+
+@pytest.mark.parametrize("geometry", [
+    Geometry(40, (30, 34)), Geometry((30, 50), (30, 34)), Geometry(None, (30, 34), "letterbox"),
+    Geometry(None, (30, 34), "stretch"),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(300, 70), (64, 65), (7, 300), (2, 2), (1, 1)])
+def test_restore_gives_the_bits_of_the_formula(geometry, size):
+    segmentation, resized = RNG.random((30, 34), dtype=np.float32), geometry.resized_size(*size)
+    axes = zip(size, resized, geometry._corner(resized), segmentation.shape, strict=True)
+    (y0, y1, fy, seen_y), (x0, x1, fx, seen_x) = (_sample_points(*axis) for axis in axes)
+    rows = segmentation[y0] * (1 - fy)[:, None] + segmentation[y1] * fy[:, None]
+    whole = rows[:, x0] * (1 - fx) + rows[:, x1] * fx
+    expected = np.where(seen_y[:, None] & seen_x, whole, np.nan).astype(np.float32)
+    np.testing.assert_array_equal(geometry.restore(segmentation, size), expected)

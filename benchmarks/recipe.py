@@ -32,9 +32,10 @@ from benchmarks.peers import table as peers
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "benchmarks" / "data" / "recipe.json"
 INGREDIENTS = {"rate": ("lr",), "cosine": ("schedule", "warmup")}  # of the training; the average is the third
+HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 SPREAD = 5  # evaluations
-HEAD = ["class", "pixels", "iterations", "seeds", "rate", "cosine", "average", "", "image AUROC", "pixel AUROC", "PRO"]
-HEAD += ["spread of image AUROC", "of pixel AUROC"]
+HEAD = ["class", "backbone", "hypothesis", "pixels", "iterations", "seeds", "rate", "cosine", "average", "recipe"]
+HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread of image AUROC", "of pixel AUROC"]
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_pro")
 NAMES = {(): PAPER, (*INGREDIENTS, "average"): QUICK}
 TRAININGS: dict[str, tuple[str, ...]] = {
@@ -170,13 +171,14 @@ def table(records: Sequence[Record]) -> str:
         key = tuple(each[part] for part in ("name", "size", "backbone", "distribution", "iterations"))
         groups.setdefault((*key, tuple(each["ingredients"])), []).append(each)
     rows = []
-    for (name, size, _, _, iterations, ingredients), group in sorted(groups.items(), key=_order):
+    for (name, size, backbone, hypothesis, iterations, ingredients), group in sorted(groups.items(), key=_order):
         marks = ["x" if each in ingredients else "" for each in (*INGREDIENTS, "average")]
         spreads = [_spread([each["evaluations"].get(key, []) for each in group]) for key in SHOWN[:2]]
         figures = [peers.percent([_number(each["last"][key]) for each in group]) for key in SHOWN]
-        shown = [name.partition("_")[2], f"{size}", f"{iterations}", f"{len(group)}", *marks]
+        shown = [name.partition("_")[2], backbone, HYPOTHESES[hypothesis]]
+        shown += [f"{size}", f"{iterations}", f"{len(group)}", *marks]
         rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads])
-    return peers.markdown(HEAD, rows, 8)
+    return peers.markdown(HEAD, rows, 10)
 
 
 def section() -> str:

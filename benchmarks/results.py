@@ -24,11 +24,11 @@ from artifacts import options  # noqa: E402
 from artifacts.class_results import RESULT_FILE  # noqa: E402
 from benchmarks import recipe
 from benchmarks.peers import table as peers
+from benchmarks.recipe import HYPOTHESES
 
 HERE = Path(__file__).resolve().parent
 DATA, TEXT = HERE / "data", HERE / "page.md"
 PAGE, FIGURES = HERE.parent / "docs" / "results.md", HERE.parent / "figures"
-HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 CURVES = {"i-auroc": "image AUROC (%)", "p-auroc": "pixel AUROC (%)"}
 COLOURS = ("#2a6fb0", "#c2571a", "#3f8f5f", "#8a5fb0")
 AUROCS = ("image_auroc", "pixel_auroc")  # the same in figures

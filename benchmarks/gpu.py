@@ -179,10 +179,7 @@ FIGURES = [  # of the table: text, stage, keys, unit
         for count in (1, 8, 64)
     ),
     ("evaluation of 160 images", "evaluation", ("160 images", "single"), " ms"),
-    *(
-        (f"{name}, release's way / this program", "ratios", (name, "ratio"), "")
-        for name in ("embed", "ascent", "step", "evaluate", "predict", "epoch")
-    ),
+    *((f"{name}, release's way / this program", "ratios", (name, "ratio"), "") for name in gpu_stages.RATIOS),
     ("screw, ResNet-18: an epoch", "screw", ("seconds an epoch",), " s"),
     ("screw, ResNet-18: epochs", "screw", ("epochs",), ""),
     ("screw, ResNet-18: best image AUROC in training", "screw", ("i-auroc",), ""),

@@ -47,6 +47,7 @@ HYPOTHESES = {"manifold": False, "hypersphere": True}
 ASCENT_STEPS = 20
 LARGEST_GROUP = 16  # channels, above which box sums by shifts take too many passes
 PROFILED = 3  # steps
+RATIOS = ("embed", "ascent", "step", "evaluate", "predict", "epoch")  # rows of benchmark.py
 
 Found = dict[str, Any]
 
@@ -322,7 +323,7 @@ def ratios(rig: Rig) -> Found:
     """benchmark.py's rows on the device: the release's way against this program's, with a check of the answers."""
     utils.set_precision("fp32")
     bench = Benchmark(Workbench(rig.sizes, rig.device, rig.folder / "rows"))
-    rows = [bench.row(name) for name in ("embed", "ascent", "step", "evaluate", "predict", "epoch")]
+    rows = [bench.row(name) for name in RATIOS]
     return {row.name: row.to_json() | {"notes": row.notes} for row in rows}
 
 

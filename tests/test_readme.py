@@ -15,6 +15,7 @@ import glass
 import main
 import prepare
 from artifacts import options, run_state
+from benchmarks import gpu
 from datasets.published import ALL, sizes
 from images import reading
 from system import claims
@@ -171,6 +172,7 @@ def test_every_option_in_the_text_is_an_option_of_some_program():
         main.dataset,
         *doors,
         benchmark.main,
+        gpu.main,
         demo.main,
         *prepare.prepare.commands.values(),
     ]

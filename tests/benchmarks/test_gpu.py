@@ -59,13 +59,14 @@ def test_a_pretended_gpu_takes_the_stages_without_a_fault(tmp_path):
     assert "training step, bf16, hypersphere" in shown and "kernels in a step" in shown
 
 
-def test_what_is_compared_with_the_releases_way_agrees(tmp_path):
+def test_what_is_compared_with_the_releases_way_agrees(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_stages, "RATIOS", ("embed",))
     findings, rig = gpu.Findings(tmp_path / gpu.FILE), gpu.small_rig(torch.device("cpu"), tmp_path)
     with one_thread():
         gpu.measure_all(rig, findings, ["loading", "ratios"], time.monotonic() + 1e6)
     assert all(map(gpu.sound, findings.stages.values())), findings.stages
     assert findings.stages["loading"]["1 workers"]["then batches/s"] > 0
-    assert "step, release's way / this program" in gpu.table(findings.stages)
+    assert "embed, release's way / this program" in gpu.table(findings.stages)
 
 
 def test_a_call_goes_on_where_the_last_one_ended(tmp_path):
@@ -96,9 +97,13 @@ def test_answers_that_differ_are_no_success():
 
 
 def test_exported_files_give_the_models_answers(tmp_path):
-    found = gpu_stages.exported(gpu.small_rig(torch.device("cpu"), tmp_path))
-    for mode in ("crop", "letterbox"):
-        assert max(found[f"{mode} against PyTorch"].values()) < 1e-5 and found[f"{mode} batch 3"]["images/s"] > 0
+    found = gpu_stages._exported(gpu.small_rig(torch.device("cpu"), tmp_path), "letterbox")
+    assert max(found["against PyTorch"].values()) < 1e-5 and found["batch 3"]["images/s"] > 0
+
+
+def test_the_page_names_every_stage():
+    page = (gpu.ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert [name for name in (*gpu.SECONDS, "screw") if f"| `{name}` |" not in page] == []
 
 
 @pytest.mark.parametrize("i", [0, 1])

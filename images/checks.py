@@ -32,7 +32,7 @@ class Picture(NamedTuple):
         size: (height, width).
         mode: Pillow's, of the file.
         digest: hash of the gray values.
-        levels: how many gray values it has.
+        levels: how many gray values it has; of some of its pixels, see sampled.
         brightness: see brightness.
         stored: highest value in the file if it has 16 bits, else None.
         problem: why it cannot be read, if it cannot.
@@ -97,14 +97,15 @@ class MaskRule:
 
     def apply(self, mask: Image.Image) -> np.ndarray:
         """Bring a mask to the network's size, see open."""
-        if self.foreground:
-            return (self.geometry.apply(mask) > 0).astype(np.float32)
+        if self.labels or self.foreground or self.threshold is not None:
+            return self.counted(mask).astype(np.float32)
+        return self.geometry.apply(mask).astype(np.float32) / FULL  # as released: kept fractional
+
+    def counted(self, mask: Image.Image) -> np.ndarray:
+        """Return which pixels count at the network's size, bool [H, W]."""
         if self.labels:  # small numbers survive the resize in floating point only
-            return (self.geometry.apply(mask.convert("F")) > 0).astype(np.float32)
-        resized = self.geometry.apply(mask)
-        if self.threshold is None:
-            return resized.astype(np.float32) / FULL  # as released: kept fractional
-        return (resized >= FULL * self.threshold).astype(np.float32)
+            return self.geometry.apply(mask.convert("F")) > 0
+        return self.geometry.apply(mask) >= self.least
 
     @property
     def least(self) -> float:
@@ -123,15 +124,23 @@ def look_at_picture(path: Path, bits: int | None = None) -> Picture:
     gray = seen if seen.mode == "L" else seen.convert("RGB").convert("L")
     content = f"{gray.size}".encode() + gray.tobytes()
     digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
-    levels = sum(count > 0 for count in gray.histogram())
-    size = (gray.height, gray.width)
-    return Picture(size, stored.mode, digest, levels, brightness(gray), stored_maximum(image, stored))
+    some, size = sampled(gray), (gray.height, gray.width)
+    return Picture(size, stored.mode, digest, int((some > 0).sum()), _bright(some), stored_maximum(image, stored))
 
 
 def brightness(image: Image.Image) -> int:
-    """Return a gray value, 0 .. 255, that hardly any part of a picture exceeds; of a few of its pixels, to be quick."""
+    """Return the gray value, 0 .. 255, that a hundredth of a picture's pixels exceed, see sampled."""
+    return _bright(sampled(image))
+
+
+def sampled(image: Image.Image) -> np.ndarray:
+    """Count the gray values of some pixels of a picture, which is quick whatever its size; [256]."""
     size = min(image.width, SAMPLES), min(image.height, SAMPLES)
-    return int(np.quantile(np.asarray(image.resize(size, Image.Resampling.NEAREST).convert("L")), BRIGHT))
+    return np.array(image.resize(size, Image.Resampling.NEAREST).convert("L").histogram())
+
+
+def _bright(counts: np.ndarray) -> int:
+    return int(np.searchsorted(counts.cumsum(), BRIGHT * counts.sum()))
 
 
 def look_at_mask(path: Path, rule: MaskRule) -> Mask:
@@ -148,7 +157,7 @@ def look_at_mask(path: Path, rule: MaskRule) -> Mask:
     counted = float(histogram[values[values >= rule.least]].sum() / pixels)
     rim = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
     in_alpha = len(values) == 1 and image.has_transparency_data and _varies(image.convert("RGBA").getchannel("A"))
-    left = int((rule.apply(mask) >= 1).sum())
+    left = int(np.count_nonzero(rule.counted(mask)))
     return Mask(seen.shape, frozenset(values.tolist()), share, counted, left, float((rim > 0).mean()), in_alpha)
 
 

@@ -59,7 +59,7 @@ Picture = Source | Image.Image | np.ndarray
 
 
 class Stored(NamedTuple):
-    """How a file stores its pixels: Pillow's mode, bits of deep gray values as the file says, whether their 0 is white."""
+    """How a file stores its pixels: Pillow's mode, how many bits deep gray values have, whether their 0 is white."""
 
     mode: str
     depth: int

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from artifacts.model_card import Card
+from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
@@ -117,7 +118,7 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: one cannot be read.
         """
-        opened = [as_rgb(picture) for picture in pictures]
+        opened = [as_rgb(picture, self.bits) for picture in pictures]
         if self.tiling is not None:
             return [self._predict_tiles(image, self.tiling) for image in opened]
         for image in opened:
@@ -128,6 +129,16 @@ class Predictor:
             for image, score, seen in zip(some, *self._run(some), strict=True):
                 found.append(self._prediction(score, self.geometry.restore(seen, (image.height, image.width))))
         return found
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of the values in 16-bit files, as in training; None for what a file says."""
+        return None if self.engine.card.pixels is None else self.engine.card.pixels.bits
+
+    def is_like_training(self, image: Image.Image) -> bool:
+        """Say whether an opened picture is about as bright as those of the training, if that is known."""
+        known = self.engine.card.pixels
+        return known is None or known.are_like(brightness(image))
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""

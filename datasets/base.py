@@ -178,7 +178,7 @@ class AnomalyDataset(Dataset):
             ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty or of
                 another aspect ratio.
         """
-        foreground = self.textures is not None and self._wants_foreground()
+        foreground = self.textures is not None and self.wants_foreground()
         what = f"{self.split.value} images of {self.name}"
         found = readable(self.entries, partial(self._check_entry, foreground), workers, self.skip_broken, what)
         self.entries = [entry for entry, _ in found]
@@ -228,7 +228,7 @@ class AnomalyDataset(Dataset):
     @cached_property
     def foreground(self) -> bool:
         """Whether defects are kept on the foreground; asked at the first defect, when an unlisted class is judged."""
-        return self._wants_foreground()
+        return self.wants_foreground()
 
     # --- what readers give ----------------------------------------------------------------------------------
 
@@ -282,7 +282,8 @@ class AnomalyDataset(Dataset):
             return np.zeros(self.imagesize[1:], dtype=np.float32)
         return self.truth.open(path)
 
-    def _wants_foreground(self) -> bool:
+    def wants_foreground(self) -> bool:
+        """Say whether defects are kept on the foreground, as far as is known now; see foreground."""
         if self.fg == 2:
             return table_flag(self.name, "Foreground", self.judge_path) != 0
         return self.fg == 1

@@ -81,7 +81,7 @@ def check_data(settings: Settings, classname: str, parts: Sequence[AnomalyDatase
     trees = layouts.read_trees(data.data_path, layout, [classname], test.rules, trains)
     seen = audit.Seen(*({path: look for part in parts for path, look in getattr(part, kind).items()}
                         for kind in ("pictures", "masks")))  # fmt: skip
-    foreground = parts[0].textures is not None and parts[0].foreground
+    foreground = parts[0].textures is not None and parts[0].wants_foreground()
     use = audit.Use(layout, test.geometry, data.bits, data.mask_threshold, data.skip_broken, foreground)
     audit.audit(trees[0], use, seen)
     found = audit.of_all(data.data_path, layout, trees)

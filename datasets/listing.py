@@ -225,7 +225,9 @@ def questions(folder: Path, plain: bool, rules: Rules) -> list[Question]:
     images = [image for images in tested.values() for image in images] + sorted(used)
     beside = sorted(sidecars(images)) if rules.sidecars == ASK else []
     if beside:
-        what = f"{len(beside)} of {len(images)} pictures seem to be masks of the pictures beside them"
+        masks = "seems to be the mask of the picture beside it"
+        masks = masks if len(beside) == 1 else "seem to be masks of the pictures beside them"
+        what = f"{len(beside)} of {len(images)} pictures {masks}"
         advice = (
             f"give --sidecars {MASK} to take them as masks (who has an empty one is good), {IGNORE} to leave them out, "
             f"{PICTURE} if they are pictures like the others"

@@ -41,7 +41,10 @@ class MVTecDataset(AnomalyDataset):
             raise ValueError(f"{part} holds no images: put them into {place} and folders of defects.")
         for entry in entries:
             if entry.is_anomaly and entry.mask is None:
-                raise FileNotFoundError(f"{entry.wanted} is missing: add the mask of {entry.image}.")
+                apart = entry.wanted.parent / entry.image.stem
+                advice = f"unite the masks in {apart}, a layout of MVTec LOCO that is not read, to it"
+                advice = advice if apart.is_dir() else f"add the mask of {entry.image}"
+                raise FileNotFoundError(f"{entry.wanted} is missing: {advice}.")
         return entries
 
     def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:

@@ -27,6 +27,8 @@ from preparation.layouts import ERROR, FOLDER, NOTE, VISA, WARNING, Finding, Tre
 FEW = 10  # training images below which a warning is due
 NEARLY_FULL = 0.95  # share of a foreground mask that restricts nothing
 INVERTED_SHARE, INVERTED_RIM = 0.5, 0.9  # marked shares of a mask, and of its rim, above which it looks inverted
+LEAST_CUT = 0.005  # share of a picture below which a cut is rounding to whole pixels
+BLACK = 16  # brightness of 256 below which pictures are nearly black
 DEPTHS = (8, 10, 12, 14)  # bits that cameras fill of 16
 DTD_TEXTURES = 5640
 
@@ -175,14 +177,19 @@ def _check_pictures(report: Report) -> None:
 
 def _check_depth(report: Report) -> None:
     """Look for cameras' values of fewer bits in 16-bit files, of which the network would see a few gray levels."""
-    seen = zip(report.tree.entries, report.pictures, strict=True)
+    tree, whole = report.tree, [picture for picture in report.pictures if not picture.problem]
+    seen = zip(tree.entries, report.pictures, strict=True)
     deep = [(entry.image, picture.stored) for entry, picture in seen if picture.stored is not None]
     highest = max((stored for _, stored in deep), default=0)
     bits = next((bits for bits in DEPTHS if highest < 2**bits), None)
     if deep and bits is not None and report.use.bits is None:
         what = f"16-bit images have values up to {highest} of 65535, so that they are nearly black"
         advice = f"give --bits {bits}, which scales them, or --bits 16 if they are only dark"
-        report.tree.find(ERROR, what, [path for path, _ in deep], advice)
+        tree.find(ERROR, what, [path for path, _ in deep], advice)
+    elif whole and max(picture.brightness for picture in whole) < BLACK:
+        advice = "light them better; colour files of 16 bits that use fewer must be converted"
+        where = [entry.image for entry in tree.entries]
+        tree.find(WARNING, f"all images are nearly black, under {BLACK} of 255", where, advice)
 
 
 def _first(pictures: Iterable[tuple[Path, Picture]], mode: str) -> Path:
@@ -253,9 +260,12 @@ def _check_truth(report: Report, found: Sequence[tuple[Entry, Mask]]) -> None:
               f"store them with 0 and {FULL}, not as JPEG: as released only {FULL} counts; --mask_threshold 0.5 counts "
               "from half on")  # fmt: skip
     lost = [entry.mask for entry, mask in found if mask.counted and not mask.left]
-    advice = "raise --imagesize" + ("" if told else ", or count pixels that are half covered by --mask_threshold 0.5")
-    tree.find(WARNING, f"{len(lost)} of {len(found)} defects have no pixel left at {text(use.geometry.imagesize)}",
-              lost, advice)  # fmt: skip
+    cut = any(use.geometry.lost(mask.size) > LEAST_CUT for _, mask in found)
+    advice = "raise --imagesize" + (", or see what the crop cuts away by --resize_mode letterbox" if cut else "")
+    advice += "" if told else ", or count pixels that are half covered by --mask_threshold 0.5"
+    verb = "has" if len(lost) == 1 else "have"
+    what = f"{len(lost)} of {len(found)} defects {verb} no pixel left at {text(use.geometry.imagesize)}"
+    tree.find(WARNING, what, lost, advice)
 
 
 def _check_foreground(report: Report) -> None:

@@ -156,7 +156,7 @@ def _judge_training(tree: Tree, plain: bool, rules: Rules, asked: bool) -> None:
 
 def _named(folder: Path, kinds: Mapping[str, Sequence[Path]]) -> list[str]:
     """Name folders with the numbers of their images."""
-    return [f"{folder / kind} ({len(images)} images)" for kind, images in kinds.items()]
+    return [f"{folder / kind} ({len(images)} image{'s' * (len(images) != 1)})" for kind, images in kinds.items()]
 
 
 def _judge_masks(tree: Tree) -> None:

@@ -297,7 +297,7 @@ def test_a_run_tells_what_check_finds(data, tmp_path):
     Image.fromarray(mask).save(tmp_path / "data/nut/ground_truth/spot/001_mask.png")
     outcome = call(tmp_path / "data", tmp_path / "out", dataset=["--imagesize", 32, "--resize", 32], net=["--step", 1])
     assert outcome.exit_code == 0, outcome.output
-    assert "nut: 1 of 3 defects have no pixel left at 32x32: " in outcome.output
+    assert "nut: 1 of 3 defects has no pixel left at 32x32: " in outcome.output
     assert "nut: 5 training images are few: add pictures" in outcome.output
     (tmp_path / "data/nut/test/spot").rename(tmp_path / "data/nut/test/OK")
     outcome = call(tmp_path / "data", tmp_path / "refused")

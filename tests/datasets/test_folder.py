@@ -96,9 +96,9 @@ def test_what_is_good_in_training_is_good_in_test(make):
         (["part/a.png", "part/test/passed/b.png"], "passed (1) would count as a kind of defect, and sounds like good "
          "pictures: --normal_dir passed if it is good, --defect_dir passed",
          [({"normal_dir": ["passed"]}, 1), ({"defect_dir": ["passed"]}, 1)]),
-        (["part/10000.png", "part/10000_GT.png", "part/b.png"], "1 of 3 pictures seem to be masks",
+        (["part/10000.png", "part/10000_GT.png", "part/b.png"], "1 of 3 pictures seems to be the mask",
          [({"sidecars": "ignore"}, 2), ({"sidecars": "picture"}, 3), ({"sidecars": "mask"}, 1)]),
-        (["part/kos01/Part0.jpg", "part/kos01/Part0_label.bmp"], "1 of 2 pictures seem to be masks",
+        (["part/kos01/Part0.jpg", "part/kos01/Part0_label.bmp"], "1 of 2 pictures seems to be the mask",
          [({"sidecars": "ignore"}, 1)]),
     ],
 )  # fmt: skip

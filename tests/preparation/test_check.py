@@ -46,6 +46,12 @@ def deep(root: Path, highest: int = 1023) -> None:
         Image.fromarray((values * highest // values.max()).astype(np.uint16)).save(path)
 
 
+def black(root: Path) -> None:
+    """Store all pictures as colour of 12 bits in 16 is read: its upper bytes."""
+    for path in [*(root / "nut/train").rglob("*.png"), *(root / "nut/test").rglob("*.png")]:
+        write(path, np.asarray(Image.open(path)) // 16)
+
+
 def in_alpha(root: Path) -> None:
     alpha = Image.fromarray(square())
     Image.merge("LA", (Image.new("L", alpha.size, 255), alpha)).save(root / "nut/ground_truth/spot/000_mask.png")
@@ -92,7 +98,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
                       "masks mark most of the image and its rim, as if they were inverted", "(97% marked)"),
     "mask in alpha": (in_alpha, "ERROR", "masks have their shape in the alpha channel", "spot/000_mask.png"),
     "thin defect": (lambda r: write(r / "nut/ground_truth/spot/001_mask.png", line()), "WARNING",
-                    "1 of 3 defects have no pixel left at 32x32", "spot/001_mask.png"),
+                    "1 of 3 defects has no pixel left at 32x32", "spot/001_mask.png"),
     "shared mask": (lambda r: write(r / "nut/test/spot/000.bmp", picture(9)), "WARNING",
                     "images share a mask by their name (2)", "000_mask.png of "),
     "normal mask": (lambda r: write(r / "nut/ground_truth/good/000_mask.png", square()), "WARNING",
@@ -102,21 +108,22 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
                          "spot/000/000.png"),
     "10 bits": (deep, "ERROR", "16-bit images have values up to 1023 of 65535", "train/good/000.png"),
     "14 bits": (lambda r: deep(r, 16383), "ERROR", "16-bit images have values up to 16383 of 65535", "train/good"),
+    "black": (black, "WARNING", "all images are nearly black, under 16 of 255 (17)", "train/good/000.png"),
     "a mask to train on": (lambda r: write(r / "nut/train/good/003.png", square()), "WARNING",
                            "training pictures have one or two gray values only", "good/003.png"),
     "sidecar": (lambda r: write(r / "nut/train/good/000_GT.png", square()), "ERROR",
-                "1 of 18 pictures seem to be masks of the pictures beside them", "good/000_GT.png"),
+                "1 of 18 pictures seems to be the mask of the picture beside it", "good/000_GT.png"),
     "sidecar in test": (lambda r: write(r / "nut/test/spot/001-Label.bmp", square()), "ERROR",
-                        "1 of 18 pictures seem to be masks of the pictures beside them", "spot/001-Label.bmp"),
+                        "1 of 18 pictures seems to be the mask of the picture beside it", "spot/001-Label.bmp"),
     "OK as a defect": (lambda r: write(r / "nut/test/i.O/0.png", picture(9)), "ERROR",
                        "i.O (1) would count as a kind of defect, and sounds like good pictures", "test/i.O"),
     "masks as a defect": (lambda r: write(r / "nut/test/ground_truth/bad/0.png", square()) and
                           write(r / "nut/test/ground_truth/0.png", square()), "ERROR",
                           "ground_truth (1) would count as a kind of defect", "test/ground_truth"),
     "validation": (lambda r: write(r / "nut/validation/good/0.png", picture(9)), "WARNING",
-                   "folders beside train and test are not read", "nut/validation (1 images)"),
+                   "folders beside train and test are not read", "nut/validation (1 image)"),
     "MVTec AD 2": (lambda r: write(r / "nut/test_public/bad/0.png", picture(9)), "WARNING",
-                   "folders of MVTec AD 2's layout are not read", "nut/test_public (1 images)"),
+                   "folders of MVTec AD 2's layout are not read", "nut/test_public (1 image)"),
     "orphan": (lambda r: write(r / "nut/ground_truth/spot/077_mask.png", square()), "WARNING",
                "masks belong to no test image", "spot/077_mask.png"),
     "twin": (twin, "WARNING", "pictures are in train and in test", "good/copy.png"),

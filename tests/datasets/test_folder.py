@@ -142,7 +142,7 @@ def test_accents_are_compared_however_they_are_encoded(make):
         (["nut/a.png"], {}, "has no folder 'part' for this class: it has nut"),
         (["part/a.png"], {"classname": ".."}, "has no folder '..' for this class: it has part"),
         (["a.png"], {"root": "part"}, "it has no folders; give .* as DATA_PATH"),
-        (["part/notes.gif"], {}, "part holds no images: put pictures of good parts into it"),
+        (["part/notes.tga"], {}, "part holds no images: put pictures of good parts into it"),
         (["part/test/good/a.png"], {}, "part holds no images"),
         (["part/train/ok/a.png"], {"normal_dir": ["fine"]}, r"no images in fine \(--normal_dir\): it has ok \(1\)"),
         (["part/a.png", "part/test/x.png"], {"split": TEST}, "x.png lies in no folder .* move it into .*test/good or"),

@@ -98,7 +98,7 @@ def test_pictures_far_darker_than_the_training_are_named_and_counted(model, tmp_
     result = call("--model", model, "--out", tmp_path / "out", tmp_path / "in")
     assert result.exit_code == 0
     assert result.output.count("is far darker or brighter than the pictures of the training") == 1
-    assert f"{paths[1]} is far darker" in result.output
+    assert f"\n{paths[1].name} is far darker" in result.output
     assert "; 2 far darker or brighter than those of the training" in result.output
     assert len(rows(tmp_path / "out")) == 3
 

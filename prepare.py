@@ -14,18 +14,21 @@ import click
 
 import main
 from artifacts.layout import JUDGE
+from artifacts.options import RESIZE
+from datasets import listing
 from datasets.base import JUDGE_ONLY, DatasetSplit
-from datasets.listing import FOREGROUND, GOOD, SPLIT_FILE
+from datasets.listing import FOREGROUND, SPLIT_FILE, Rules
 from datasets.sampler import EpochSampler
 from images.contact_sheet import contact_sheet
 from images.drawing import encode_png
+from images.geometry import CROP, LETTERBOX, Geometry, pair
 from images.reading import list_images
 from jobs import assembly
 from jobs.examples import first_examples
 from jobs.held_out import CALIBRATION, hold_out
-from preparation import audit, foreground_masks, published_counts
+from preparation import audit, foreground_masks
 from preparation import visa_split as official_split
-from preparation.layouts import ERROR, LAYOUTS, LEVELS, VISA, Finding, detect, read_trees
+from preparation.layouts import ERROR, FOLDER, LAYOUTS, LEVELS, MVTEC, VISA, Finding, Tree, detect, read_trees
 from system.download import fetch, unpack
 from system.files import atomic_write
 from system.logs import log_to_screen
@@ -39,17 +42,19 @@ DTD_SHA256 = "e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205"
 DTD_BYTES = 2 * 2**30  # that its files may have; they have well under 1 GB
 SHEET_COLUMNS, PANEL = 2, 288  # of a preview: cells in a row, pixels of a panel
 SHARED = ("seed", "results_path")  # options of main.py's group that a preview depends on
+MEANING = ("normal_dir", "defect_dir", "sidecars")  # options of a run that say what names mean
+SEEING = ("resize_mode", "resize", "imagesize", "bits", "mask_threshold")  # and what is seen of the pictures
+WRONG_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 data_path = click.argument("data_path", type=click.Path(path_type=Path))
 layout_option = click.option(
     "--layout", default=None, type=click.Choice(LAYOUTS), help="Layout of the data; found out if not given."
 )
-normal_option = click.option(
-    "--normal_dir",
-    default=[GOOD],
-    multiple=True,
-    help="Folder of normal images, in the layouts mvtec and folder. Can be repeated.",
-)
+
+
+def of_a_run(*names: str) -> list[click.Parameter]:
+    """Return options of main.py's command `dataset`."""
+    return [option for option in main.dataset.params if option.name in names]
 
 
 class Commands(click.Group):
@@ -69,16 +74,15 @@ def prepare() -> None:
     """Check data and get them ready, before any training."""
 
 
-@prepare.command()
+@prepare.command(params=of_a_run(*MEANING, *SEEING))
 @data_path
 @layout_option
 @click.option("--aug", default=None, type=click.Path(path_type=Path), help="Folder of textures to check as well.")
 @click.option("--subdatasets", "-d", multiple=True, help="Class; all if none is given. Can be repeated.")
-@normal_option
 @click.option("--show", default=3, type=click.IntRange(1), help="Number of files to name for each finding.")
 def check(
-    data_path: Path, layout: str | None, aug: Path | None, subdatasets: tuple[str, ...], normal_dir: tuple[str, ...],
-    show: int,
+    data_path: Path, layout: str | None, aug: Path | None, subdatasets: tuple[str, ...], show: int,
+    normal_dir: tuple[str, ...], defect_dir: tuple[str, ...], sidecars: str, **seeing: Any,
 ) -> None:  # fmt: skip
     """Decode every picture and mask of DATA_PATH and list everything that is wrong.
 
@@ -87,19 +91,19 @@ def check(
     may not be what you meant. A note is for information. Exit status: 0 usable, 2 unusable.
     """
     layout = layout or detect(data_path)
-    trees = read_trees(data_path, layout, subdatasets, normal_dir)
+    trees = read_trees(data_path, layout, subdatasets, Rules(normal_dir, defect_dir, sidecars))
     textures = list_images(aug, recursive=True) if aug else []
-    total = len(textures) + sum(len(tree.entries) + len(audit.mask_paths(tree)) for tree in trees)
+    uses = [_use(tree.name, layout, **seeing) for tree in trees]
+    pairs = list(zip(trees, uses, strict=True))
+    total = len(textures) + sum(len(tree.entries) + sum(map(len, audit.mask_paths(tree, use))) for tree, use in pairs)
     with progress_bar(total, "Check") as step:
-        reports = [audit.audit(tree, layout, step) for tree in trees]
+        reports = [audit.audit(tree, use, step=step) for tree, use in pairs]
         findings = audit.check_textures(aug, textures, step) if aug else []
-    findings += [finding for tree in trees for finding in tree.findings]
-    findings += published_counts.check_published({tree.name: audit.counts(tree) for tree in trees}, layout)
-    if layout == VISA:
-        findings += official_split.check_list(data_path)
+    findings += audit.of_all(data_path, layout, trees)
     click.echo(f"{data_path}, layout {layout}" + (f"; {len(textures)} textures in {aug}" if aug else "") + "\n")
     click.echo(_table(("class", "train", "test good", "test defect", "masks", "fg masks", "height x width", "modes"),
                       [report.row() for report in reports]))  # fmt: skip
+    click.echo("\n".join(["", *(line for tree in trees for line in _kinds(tree))]))
     for finding in sorted(findings, key=lambda each: LEVELS.index(each.level)):
         click.echo("\n" + _block(finding, show))
     errors, warnings, _ = (sum(each.level == level for each in findings) for level in LEVELS)
@@ -109,13 +113,37 @@ def check(
     sys.exit(2 if errors else 0)
 
 
+def _use(
+    classname: str, layout: str, resize_mode: str | None, resize: int | tuple[int, int] | None,
+    imagesize: int | tuple[int, int], bits: int | None, mask_threshold: float | None,
+) -> audit.Use:  # fmt: skip
+    """Return what a run with these options makes of a class."""
+    mode = resize_mode or (LETTERBOX if layout == FOLDER else CROP)
+    resize = RESIZE if mode == CROP and resize is None else resize
+    if layout == MVTEC and mode == CROP:
+        resize = listing.usual_resize(classname, resize, pair(imagesize))
+    return audit.Use(layout, Geometry(resize, pair(imagesize), mode), bits, mask_threshold)
+
+
+def _kinds(tree: Tree) -> list[str]:
+    """List the folders or labels of a class, with their numbers of images."""
+    return [
+        f"{tree.name} {split}: "
+        + ", ".join(
+            f"{kind or 'in no folder'} {count}{' (good)' if kind in tree.normal else ''}"
+            for kind, count in kinds.items()
+        )
+        for split, kinds in tree.kinds.items()
+        if kinds
+    ]
+
+
 def _block(finding: Finding, show: int) -> str:
     """Write a finding: what, where, what to do."""
     name = f"{finding.classname}: " if finding.classname else ""
-    count = f" ({len(finding.where)})" if len(finding.where) > 1 else ""
     more = [f"and {len(finding.where) - show} more"] if len(finding.where) > show else []
     where = f"\n{'':11}".join([*finding.where[:show], *more])
-    return f"{finding.level.upper():8} {name}{finding.what}{count}\n  where    {where}\n  do       {finding.advice}"
+    return f"{finding.level.upper():8} {name}{finding.title}\n  where    {where}\n  do       {finding.advice}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -130,21 +158,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 @prepare.command(
-    help=f"Make foreground masks of the training images into DATA_PATH/fg_mask/CLASS.\n\n{foreground_masks.METHOD}"
+    help=f"Make foreground masks of the training images into DATA_PATH/fg_mask/CLASS.\n\n{foreground_masks.METHOD}",
+    params=of_a_run(*MEANING, "bits"),
 )
 @data_path
 @layout_option
 @click.option("--subdatasets", "-d", multiple=True, required=True, help="Class. Can be repeated.")
-@normal_option
 @click.option("--overwrite", is_flag=True, help="Replace masks that are already there.")
 def fgmask(
-    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], normal_dir: tuple[str, ...], overwrite: bool
-) -> None:
+    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], overwrite: bool, bits: int | None,
+    normal_dir: tuple[str, ...], defect_dir: tuple[str, ...], sidecars: str,
+) -> None:  # fmt: skip
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
     LOGGER.info("%s", foreground_masks.METHOD)
-    trees = read_trees(data_path, layout or detect(data_path), subdatasets, normal_dir)
-    for tree in trees:
-        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite)
+    layout, rules = layout or detect(data_path), Rules(normal_dir, defect_dir, sidecars)
+    for tree in read_trees(data_path, layout, subdatasets, rules):
+        questions = [] if layout == VISA else listing.questions(tree.folder, layout == FOLDER, rules)
+        if questions:
+            raise ValueError(str(questions[0]))
+        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits)
 
 
 @prepare.command()
@@ -177,8 +209,7 @@ def visa_split(data_path: Path) -> None:
     if path.is_file():
         LOGGER.info("%s exists and stays as it is.", path)
         trees = read_trees(data_path, VISA)
-        findings = [each for tree in trees for each in tree.findings] + official_split.check_list(data_path)
-        findings += published_counts.check_published({tree.name: audit.counts(tree) for tree in trees}, VISA)
+        findings = audit.of_all(data_path, VISA, trees)
         for finding in findings:
             click.echo(_block(finding, 3))
         sys.exit(2 if any(each.level == ERROR for each in findings) else 0)

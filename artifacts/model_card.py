@@ -31,6 +31,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     files of checkpoints without a card
     calibration     null, or {basis, scores, map_maxima}: scores, and highest values of the anomaly maps, of the
                     calibration images, both ascending: Calibration.threshold makes a threshold of them for any rate
+    pixels          null or missing where unknown, else {bits, brightness}: bits of the values in 16-bit files, null for
+                    what the file says; lowest and highest brightness (images/checks.py) of the training images
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -230,6 +232,19 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """How files become 8-bit pictures, and how bright the training images are then, [lowest, highest]."""
+
+    bits: int | None
+    brightness: list[int]
+
+    def are_like(self, brightness: int) -> bool:
+        """Say whether a picture is at most twice as bright, and at least half, as training images are."""
+        low, high = self.brightness
+        return low <= 2 * brightness and brightness <= 2 * high
+
+
+@dataclass(frozen=True)
 class Card:
     """The content of a model.json; see this module's docstring."""
 
@@ -247,6 +262,7 @@ class Card:
     provenance: Provenance
     calibration: Calibration | None
     recipe: Recipe | None = None
+    pixels: Pixels | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""

@@ -35,6 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command lin
 OWN_RECIPE = PAPER  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
 GOOD = "good"  # the folder of normal images
+ASK, MASK, IGNORE, PICTURE = SIDECARS = ("ask", "mask", "ignore", "picture")  # --sidecars
 NO_TEXTURES = "none"  # for AUG_PATH
 RESIZE = 288  # where there is a crop
 IGNORED = "Accepted for old command lines; has no effect."
@@ -418,7 +419,31 @@ class DataOptions:
         type=click.IntRange(1),
     )
     normal_dir: tuple[str, ...] = sample(
-        (GOOD,), "Name of a folder of normal pictures. Can be repeated.", multiple=True
+        (GOOD,), "Name of a folder, or label of VisA's list, of normal pictures. Can be repeated.", multiple=True
+    )
+    defect_dir: tuple[str, ...] = option(
+        (),
+        "Name of a folder or label of pictures that are not normal, whatever it sounds like. Can be repeated.",
+        shapes=(READER,),
+        multiple=True,
+    )
+    sidecars: str = option(
+        ASK,
+        "What x_GT, x_mask and x_label beside a picture x are. mask: its mask, and the picture is normal if that is "
+        "empty. ignore: left out. picture: a picture like the others. ask: stop and say so.",
+        shapes=(READER,),
+        type=click.Choice(SIDECARS),
+    )
+    bits: int | None = sample(
+        None,
+        "Bits of the values in 16-bit pictures whose camera fills fewer: 10, 12 or 14. 16: they are only dark.",
+        type=click.IntRange(8, 16),
+    )
+    mask_threshold: float | None = sample(
+        None,
+        "Share of full white from which on a pixel of the resized ground truth counts as defect. By default full white "
+        "alone does, as released.",
+        type=Number(0, 1, min_open=True),
     )
     skip_broken: bool = option(
         False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True
@@ -429,8 +454,8 @@ class DataOptions:
     aug_path: Path | None = argument(None, type=click.Path(path_type=Path), required=False)
 
     def __post_init__(self) -> None:
-        if self.name == "visa" and self.normal_dir != (GOOD,):
-            raise ValueError("--normal_dir has no effect on visa, whose list says which images are normal.")
+        if self.name == "visa" and self.mask_threshold is not None:
+            raise ValueError("--mask_threshold has no effect on visa, whose masks number the defects 1, 2, ...")
         Geometry(self.resize, pair(self.imagesize), self.resize_mode)  # refuses what does not fit together
 
     @classmethod

@@ -29,20 +29,19 @@ from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
 from datasets.foreground import ForegroundMasks
-from datasets.listing import GOOD, Entry
+from datasets.listing import ASK, GOOD, Entry, Question, Rules
 from datasets.pixel_cache import OwnPixels, Pixels, keep_pixels
 from datasets.sampler import Draw
 from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta
 from datasets.textures import DrawnTextures, TextureFolder, Textures
-from images.checks import readable
+from images.checks import Mask, MaskRule, Picture, look_at_mask, look_at_picture, readable
 from images.drawing import normalise
 from images.geometry import CROP, LETTERBOX, Geometry, pair
-from images.reading import check_pixels, open_mask, open_rgb, read_size
+from images.reading import check_pixels, open_rgb, read_size
 
 LOGGER = logging.getLogger(__name__)
 
 JUDGE_ONLY = 1  # --distribution
-DEFECT = 255  # the value of ground truth masks that counts as defect
 
 
 class DatasetSplit(Enum):
@@ -76,12 +75,15 @@ class AnomalyDataset(Dataset):
         batch_size, augment: kept for scripts and old command lines, without effect here.
         judge_path: folder of the judgements of earlier runs.
         resize_mode: "crop", "stretch" or "letterbox", see images.geometry.
-        normal_dir: names of the folders of normal images, where the layout has such folders.
+        normal_dir, defect_dir, sidecars: what names of folders and files mean, see datasets.listing.Rules.
         skip_broken: let `check` leave out images that cannot be read.
+        bits: of the values in 16-bit files, where a camera fills fewer.
+        mask_threshold: share of 255 from which on a pixel of a resized mask counts as defect; None: 255 alone does.
 
     Attributes:
         grid: (h, w) of mask_s, see on_grid.
         cut: mean share of the images' area that the crop cuts away, known after `check`.
+        pictures, masks: what `check` has seen in them, by path.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -98,12 +100,14 @@ class AnomalyDataset(Dataset):
         gray_p: float = 0, h_flip_p: float = 0, v_flip_p: float = 0, distribution: int = 0, mean: float = 0.5,
         std: float = 0.1, fg: int = 1, rand_aug: int = 1, downsampling: int = 8, batch_size: int = 8,
         augment: bool = False, judge_path: Path | None = None, resize_mode: str = CROP,
-        normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False,
+        normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False, defect_dir: Sequence[str] = (),
+        sidecars: str = ASK, bits: int | None = None, mask_threshold: float | None = None,
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
         self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
-        self.normal_dir, self.skip_broken, self.cut = tuple(normal_dir), skip_broken, 0.0
+        self.rules = Rules(tuple(normal_dir), tuple(defect_dir), sidecars)
+        self.skip_broken, self.bits, self.cut = skip_broken, bits, 0.0
         if distribution not in range(5) or fg not in range(3):
             raise ValueError(f"--distribution {distribution} must be 0 to 4, and --fg {fg} 0 to 2.")
         self.training = split is DatasetSplit.TRAIN
@@ -111,6 +115,9 @@ class AnomalyDataset(Dataset):
         self.imagesize = (3, height, width)
         self.resize = self._effective_resize(resize) if resize_mode == CROP else None
         self.geometry = Geometry(self.resize, (height, width), resize_mode)
+        self.truth = MaskRule(self.geometry, self.labels_masks, mask_threshold)
+        self.pictures: dict[Path, Picture] = {}
+        self.masks: dict[Path, Mask] = {}
         self.foreground_masks = ForegroundMasks(self.source / "fg_mask" / classname, self.geometry)
         self.grid = (height // downsampling, width // downsampling)
         if min(self.grid) < 1:
@@ -175,18 +182,16 @@ class AnomalyDataset(Dataset):
             ValueError: a file is damaged, a mask is not of its image's size, or a foreground mask is empty or of
                 another aspect ratio.
         """
-        foreground = self.textures is not None and self._wants_foreground()
+        foreground = self.textures is not None and self.wants_foreground()
         what = f"{self.split.value} images of {self.name}"
         found = readable(self.entries, partial(self._check_entry, foreground), workers, self.skip_broken, what)
         self.entries = [entry for entry, _ in found]
-        self.cut = float(np.mean([self.geometry.lost(size) for _, (size, _) in found])) if found else 0.0
+        self.pictures = {entry.image: picture for entry, (picture, _) in found}
+        self.masks = {path: mask for _, (_, masks) in found for path, mask in masks.items()}
+        self.cut = float(np.mean([self.geometry.lost(seen.size) for seen in self.pictures.values()])) if found else 0.0
         if isinstance(self.textures, TextureFolder):
             read = readable(self.textures.paths, self.textures.check, workers, self.skip_broken, "textures")
             self.textures.paths = [path for path, _ in read]
-        pale = [path for _, (_, path) in found if path is not None]
-        if pale:
-            advice = "as released only 255 counts as defect; redraw them with 0 and 255"
-            LOGGER.warning("%s: %d masks have no pixel of 255, e.g. %s: %s.", self.name, len(pale), pale[0], advice)
 
     def part(self, positions: Sequence[int], held_out: bool = False) -> "AnomalyDataset":
         """Return a data set of some of the images; held-out ones are taken as they are, without random transforms."""
@@ -227,12 +232,22 @@ class AnomalyDataset(Dataset):
     @cached_property
     def foreground(self) -> bool:
         """Whether defects are kept on the foreground; asked at the first defect, when an unlisted class is judged."""
-        return self._wants_foreground()
+        return self.wants_foreground()
 
     # --- what readers give ----------------------------------------------------------------------------------
 
     def _list_entries(self) -> list[Entry]:
         raise NotImplementedError
+
+    @staticmethod
+    def _refuse(questions: Sequence[Question]) -> None:
+        """Stop at the first question about what names mean.
+
+        Raises:
+            ValueError: there is one.
+        """
+        if questions:
+            raise ValueError(str(questions[0]))
 
     def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:
         """Return the resize of this class and split."""
@@ -243,7 +258,7 @@ class AnomalyDataset(Dataset):
 
     def _read_pixels(self, path: Path) -> np.ndarray:
         """Read an image, uint8 [H', W', 3], resized, without the crop or the padding."""
-        return np.asarray(self.geometry.resized(open_rgb(path)))
+        return np.asarray(self.geometry.resized(open_rgb(path, self.bits)))
 
     def _valid(self, resized: tuple[int, int]) -> np.ndarray:
         """Return where an image of this size after the resize shows the picture, bool [H, W]."""
@@ -269,27 +284,22 @@ class AnomalyDataset(Dataset):
         """Read a ground truth mask, float32 [H, W] in [0, 1]; zeros where there is none."""
         if path is None:
             return np.zeros(self.imagesize[1:], dtype=np.float32)
-        if self.labels_masks:  # small numbers survive the resize in floating point only
-            return (self.geometry.apply(open_mask(path).convert("F")) > 0).astype(np.float32)
-        return self.geometry.apply(open_mask(path)).astype(np.float32) / 255  # as released: kept fractional
+        return self.truth.open(path)
 
-    def _wants_foreground(self) -> bool:
+    def wants_foreground(self) -> bool:
+        """Say whether defects are kept on the foreground, as far as is known now; see foreground."""
         if self.fg == 2:
             return table_flag(self.name, "Foreground", self.judge_path) != 0
         return self.fg == 1
 
-    def _check_entry(self, foreground: bool, entry: Entry) -> tuple[tuple[int, int], Path | None]:
-        """Check an image and its masks.
-
-        Returns:
-            the image's (height, width), and its ground truth mask if that holds values, but none that counts.
-        """
-        size = open_rgb(entry.image).size
-        check_pixels(entry.image, *self.geometry.resized_size(*size[::-1]), " after the resize")
-        if foreground:
-            self.foreground_masks.check(entry.image, size)
-        mask = open_mask(entry.mask) if entry.mask is not None else None
-        if mask is not None and mask.size != size:
-            raise ValueError(f"{entry.mask} is {mask.size}, its image {size} (width, height): make the sizes equal.")
-        pale = mask is not None and not self.labels_masks and 0 < mask.getextrema()[1] < DEFECT
-        return size[::-1], entry.mask if pale else None
+    def _check_entry(self, foreground: bool, entry: Entry) -> tuple[Picture, dict[Path, Mask]]:
+        """Check an image and its masks; return what was seen of it and of them."""
+        picture = look_at_picture(entry.image, self.bits)
+        check_pixels(entry.image, *self.geometry.resized_size(*picture.size), " after the resize")
+        masks = self.foreground_masks.check(entry.image, picture.size) if foreground else {}
+        if entry.mask is not None:
+            masks[entry.mask] = mask = look_at_mask(entry.mask, self.truth)
+            if mask.size != picture.size:
+                sizes = f"{mask.size[::-1]}, its image {picture.size[::-1]} (width, height)"
+                raise ValueError(f"{entry.mask} is {sizes}: make the sizes equal.")
+        return picture, masks

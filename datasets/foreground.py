@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from images.checks import Mask, MaskRule, look_at_mask
 from images.geometry import Geometry
-from images.reading import list_images, open_mask, read_size
+from images.reading import list_images
 
 
 class ForegroundMasks:
@@ -19,7 +20,7 @@ class ForegroundMasks:
     """
 
     def __init__(self, folder: Path, geometry: Geometry) -> None:
-        self.folder, self.geometry = folder, geometry
+        self.folder, self.rule = folder, MaskRule(geometry, foreground=True)
 
     def read(self, image: Path) -> np.ndarray:
         """Read the mask of an image, uint8 [H, W], 1 on the foreground, which is whatever is above 0.
@@ -29,23 +30,29 @@ class ForegroundMasks:
             ValueError: it is damaged, or empty.
         """
         path = self._find(image)
-        mask = self.geometry.apply(open_mask(path, first_channel=True)) > 0
+        mask = self.rule.open(path)
         if not mask.any():
-            raise ValueError(f"{path} has no foreground inside the crop: redraw it, or train without by --fg 0.")
+            raise _empty(path)
         return mask.astype(np.uint8)
 
-    def check(self, image: Path, size: tuple[int, int]) -> None:
-        """Check the mask of an image of size (width, height); it may be smaller or larger, but not distorted.
+    def check(self, image: Path, size: tuple[int, int]) -> dict[Path, Mask]:
+        """Check the mask of an image of this size (height, width); it may be smaller or larger, but not distorted.
+
+        Returns:
+            what was seen of it, by its path.
 
         Raises:
             FileNotFoundError: it is missing.
             ValueError: it is damaged, empty, or of another aspect ratio than its image.
         """
-        self.read(image)
         path = self._find(image)
-        height, width = read_size(path)
-        if is_distorted((height, width), size[::-1]):
-            raise ValueError(f"{path} is {(width, height)}, its image {size} (width, height): make the aspects equal.")
+        mask = look_at_mask(path, self.rule)
+        if not mask.left:
+            raise _empty(path)
+        if is_distorted(mask.size, size):
+            sizes = f"{mask.size[::-1]}, its image {size[::-1]} (width, height)"
+            raise ValueError(f"{path} is {sizes}: make the aspects equal.")
+        return {path: mask}
 
     def _find(self, image: Path) -> Path:
         path = find_mask(self._paths, image)
@@ -57,6 +64,10 @@ class ForegroundMasks:
     @cached_property
     def _paths(self) -> dict[str, Path]:
         return list_masks(self.folder)
+
+
+def _empty(path: Path) -> ValueError:
+    return ValueError(f"{path} has no foreground inside the crop: redraw it, or train without by --fg 0.")
 
 
 def list_masks(folder: Path) -> dict[str, Path]:

@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.base import JUDGE_ONLY, AnomalyDataset, DatasetSplit
-from datasets.listing import Entry, class_folders, composed, has_parts, list_test, list_training
+from datasets.listing import (
+    NORMAL,
+    Entry,
+    class_folders,
+    composed,
+    has_parts,
+    list_test,
+    list_training,
+    questions,
+    sound,
+    usual_resize,
+)  # fmt: skip
 
 __all__ = ["DatasetSplit", "MVTecDataset"]
-
-ENLARGED = ("wood", "toothbrush")  # classes resized beyond the crop, as released
-ENLARGEMENT = 329 / 288
 
 
 class MVTecDataset(AnomalyDataset):
@@ -17,24 +25,31 @@ class MVTecDataset(AnomalyDataset):
 
     def _list_entries(self) -> list[Entry]:
         folder = self._class_folder()
-        part = folder / self.split.value
-        for missing in [part / kind for kind in self.normal_dir if self.training and not (part / kind).is_dir()]:
-            raise FileNotFoundError(f"{missing} is not a folder: check the path, or --normal_dir.")
+        part, normal = folder / self.split.value, self.rules.normal_dir
+        self._refuse(questions(folder, False, self.rules))
         if self.training:
-            entries = list_training(folder, False, self.normal_dir).entries
+            training = list_training(folder, False, self.rules)
+            if not any((part / kind).is_dir() for kind in normal):
+                good = [f"; --normal_dir {kind} takes its pictures" for kind in training.kinds if sound(kind) == NORMAL]
+                hint = good[0] if good else ": check the path, or --normal_dir"
+                raise FileNotFoundError(f"{part / normal[0]} is not a folder{hint}.")
+            entries = training.entries
         else:
-            entries = [entry for entry in list_test(folder, False, self.normal_dir) if entry.kind]
+            entries = [entry for entry in list_test(folder, False, self.rules) if entry.kind]
         if not entries:
-            place = part / self.normal_dir[0]
+            place = part / normal[0]
             raise ValueError(f"{part} holds no images: put them into {place} and folders of defects.")
         for entry in entries:
             if entry.is_anomaly and entry.mask is None:
-                raise FileNotFoundError(f"{entry.wanted} is missing: add the mask of {entry.image}.")
+                apart = entry.wanted.parent / entry.image.stem
+                advice = f"unite the masks in {apart}, a layout of MVTec LOCO that is not read, to it"
+                advice = advice if apart.is_dir() else f"add the mask of {entry.image}"
+                raise FileNotFoundError(f"{entry.wanted} is missing: {advice}.")
         return entries
 
     def _effective_resize(self, resize: int | Sequence[int]) -> int | tuple[int, int]:
-        if self.classname in ENLARGED and self.distribution != JUDGE_ONLY:
-            return round(min(self.imagesize[1:]) * ENLARGEMENT)
+        if self.distribution != JUDGE_ONLY:
+            resize = usual_resize(self.classname, resize, self.imagesize[1:])
         return super()._effective_resize(resize)
 
     def _class_folder(self) -> Path:

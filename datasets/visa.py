@@ -1,7 +1,7 @@
 """Reader of VisA through its list split_csv/1cls.csv (columns object, split, label, image, mask)."""
 
 from datasets.base import AnomalyDataset, DatasetSplit
-from datasets.listing import SPLIT_FILE, Entry, list_rows, read_split
+from datasets.listing import SPLIT_FILE, Entry, ask_rows, list_rows, read_split
 
 __all__ = ["DatasetSplit", "VisADataset"]
 
@@ -16,7 +16,8 @@ class VisADataset(AnomalyDataset):
         classes = sorted({row["object"] for row in rows})
         if self.classname not in classes:
             raise ValueError(f"{self.source} has no class {self.classname!r}: it has {', '.join(classes) or 'none'}.")
-        entries = [e for e in list_rows(self.source, rows, self.classname) if e.split == self.split.value]
+        self._refuse(ask_rows(self.source, rows, self.classname, self.rules))
+        entries = [e for e in list_rows(self.source, rows, self.classname, self.rules) if e.split == self.split.value]
         anomalies = [] if self.training else [entry for entry in entries if entry.is_anomaly]
         entries = anomalies + [entry for entry in entries if not entry.is_anomaly]
         if not entries:

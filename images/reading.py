@@ -49,12 +49,21 @@ Image.MAX_IMAGE_PIXELS = None  # check_pixels has a limit of its own, which can 
 UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")  # control characters, and bytes that are no text
 
 LYING = range(5, 9)  # EXIF orientations that swap height and width
+DEEPEST = 16  # bits of the gray values of such
 DEEP = "IF"  # first letters of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 NO_PAGE = 5  # bits of TIFF's NewSubfileType: a smaller copy of another page, or its mask
-SUBFILE = 254
+SUBFILE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF
 
 Source = Path | str | bytes | BinaryIO
 Picture = Source | Image.Image | np.ndarray
+
+
+class Stored(NamedTuple):
+    """How a file stores its pixels: Pillow's mode, how many bits deep gray values have, whether their 0 is white."""
+
+    mode: str
+    depth: int
+    white_is_zero: bool
 
 
 class UnreadableImage(ValueError):
@@ -133,27 +142,28 @@ def writable(name: Path | str) -> str:
     return UNWRITABLE.sub(lambda letter: f"\\x{ord(letter[0]) & 0xFF:02x}", str(name))
 
 
-def as_rgb(picture: Picture) -> Image.Image:
+def as_rgb(picture: Picture, bits: int | None = None) -> Image.Image:
     """Make a picture upright 8-bit RGB: a file or its content, a PIL image, or an array.
 
     Arrays are gray [H, W], of any type that a file may have (uint8, bool, uint16, int32 within 16 bits), or colour
-    [H, W, 3] or [H, W, 4], uint8 or uint16. Of a PIL image with several pages, the present one is taken.
+    [H, W, 3] or [H, W, 4], uint8 or uint16. Of a PIL image with several pages, the present one is taken. `bits` are
+    those of the values in 16-bit gray, where a camera fills fewer.
 
     Raises:
         FileNotFoundError, UnreadableImage: as of open_rgb; or the array is no picture.
     """
     if isinstance(picture, np.ndarray):
         with _a_line("The array"):
-            return _to_rgb(_from_array(picture), "The array")
+            return _to_rgb(_from_array(picture), "The array", bits)
     if isinstance(picture, Image.Image):
         name = writable(getattr(picture, "filename", "") or "The picture")
         with _a_line(name):
-            return _to_rgb(picture, name)
-    return open_rgb(picture)
+            return _to_rgb(picture, name, bits)
+    return open_rgb(picture, bits)
 
 
-def open_rgb(source: Source) -> Image.Image:
-    """Open an image upright, as 8-bit RGB; alpha is dropped, 16-bit gray scaled.
+def open_rgb(source: Source, bits: int | None = None) -> Image.Image:
+    """Open an image upright, as 8-bit RGB; alpha is dropped, 16-bit gray scaled, of whose bits so many are used.
 
     Raises:
         FileNotFoundError: there is none.
@@ -162,10 +172,34 @@ def open_rgb(source: Source) -> Image.Image:
     """
     with _opened(source) as (image, name):
         _one_page(image, name)
-        return _detached(_to_rgb(image, name), image)
+        return _detached(_to_rgb(image, name, bits), image)
 
 
-def open_pages(source: Source) -> Iterator[Image.Image | UnreadableImage]:
+def decode(path: Path) -> tuple[Image.Image, Stored]:
+    """Open an image upright, otherwise as it is, and tell how its file stores it.
+
+    Raises:
+        FileNotFoundError, UnreadableImage: as of open_rgb.
+    """
+    with _opened(path) as (image, name):
+        _one_page(image, name)
+        return _detached(_upright(image), image), _stored(image)
+
+
+def eight_bits(image: Image.Image, name: Path | str, stored: Stored, bits: int | None = None) -> Image.Image:
+    """Return an upright image of at most 8 bits a channel: a deep one scaled, as gray ("L"), any other as it is."""
+    if image.mode[0] not in DEEP:
+        return image
+    values, highest = _sixteen_bits(image, name, stored, bits)
+    return Image.fromarray(np.rint(values / (highest / 255)).astype(np.uint8))
+
+
+def stored_maximum(image: Image.Image, stored: Stored) -> int | None:
+    """Return the highest value that a 16-bit image stores; None where its file says how many bits it uses, or for 8."""
+    return int(np.asarray(image).max()) if image.mode[0] in DEEP and stored.depth == DEEPEST else None
+
+
+def open_pages(source: Source, bits: int | None = None) -> Iterator[Image.Image | UnreadableImage]:
     """Open the pages of a file one after the other, each as open_rgb would; for one that cannot be read, say why.
 
     In an animation, nothing can be read after such a page.
@@ -180,7 +214,7 @@ def open_pages(source: Source) -> Iterator[Image.Image | UnreadableImage]:
                 with _a_line(page):
                     image.seek(place)
                     check_pixels(page, image.height, image.width)
-                    yield _detached(_to_rgb(image, page), image)
+                    yield _detached(_to_rgb(image, page, bits), image)
             except UnreadableImage as error:
                 yield error
                 if image.format != "TIFF":
@@ -197,14 +231,17 @@ def open_mask(path: Path, first_channel: bool = False) -> Image.Image:
         SeveralPages: there are several.
         UnreadableImage: it cannot be read, or has more than 16 bits.
     """
-    with _opened(path) as (image, name):
-        _one_page(image, name)
-        mask = _upright(image)
-        if mask.mode[0] in DEEP:
-            values = _sixteen_bits(mask, name)
-            unit = 257 if values.max() > 255 else 1  # 8-bit masks are also stored in 16-bit files
-            return Image.fromarray(np.ceil(values / unit).astype(np.uint8))
-        return mask.convert("RGB").getchannel(0) if first_channel else mask.convert("L")
+    mask, stored = decode(path)
+    return as_mask(mask, path, stored, first_channel)
+
+
+def as_mask(mask: Image.Image, name: Path | str, stored: Stored, first_channel: bool = False) -> Image.Image:
+    """Return a decoded mask as 8-bit gray, see open_mask."""
+    if mask.mode[0] in DEEP:
+        values, _ = _sixteen_bits(mask, name, stored)
+        unit = 257 if values.max() > 255 else 1  # 8-bit masks are also stored in 16-bit files
+        return Image.fromarray(np.ceil(values / unit).astype(np.uint8))
+    return mask.convert("RGB").getchannel(0) if first_channel else mask.convert("L")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -220,16 +257,6 @@ def read_size(path: Path) -> tuple[int, int]:
         known = image.format not in ("PNG", "TIFF") or "exif" in image.info  # PNG would be decoded, TIFF is turned
         lies = known and image.getexif().get(ExifTags.Base.Orientation, 1) in LYING
         return (image.width, image.height) if lies else (image.height, image.width)
-
-
-def read_mode(path: Path) -> str:
-    """Return Pillow's mode of an image from the file's header.
-
-    Raises:
-        FileNotFoundError, UnreadableImage: there is none, or it does not even begin like an image.
-    """
-    with _opened(path) as (image, _):
-        return image.mode
 
 
 def check_pixels(path: Path | str, height: int, width: int, what: str = "") -> None:
@@ -334,11 +361,9 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, bits: int | None = None) -> Image.Image:
     """Make an image upright 8-bit RGB; one that is so already is returned itself."""
-    image = _upright(image)
-    if image.mode[0] in DEEP:
-        image = Image.fromarray(np.rint(_sixteen_bits(image, name) / 257).astype(np.uint8))
+    image = eight_bits(_upright(image), name, _stored(image), bits)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -355,12 +380,27 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _sixteen_bits(image: Image.Image, name: str) -> np.ndarray:
-    """Return the gray values of a deep image, 0 .. 65535."""
-    values = np.asarray(image)
+def _stored(image: Image.Image) -> Stored:
+    """Tell how the file of an image stores it, before it is turned."""
+    tags = getattr(image, "tag_v2", {})
+    depth = tags.get(BITS_PER_SAMPLE, (DEEPEST,))[0]
+    return Stored(image.mode, depth if 8 < depth < DEEPEST else DEEPEST, tags.get(PHOTOMETRIC) == 0)
+
+
+def _sixteen_bits(
+    image: Image.Image, name: Path | str, stored: Stored, bits: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the gray values of a deep image, 0 .. highest, and the highest value that they could have."""
+    values, highest = np.asarray(image), 2 ** (bits or stored.depth) - 1
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage(f"{name} has 32-bit values, whose range is not known: convert it to 8 or 16 bits.")
-    return values
+        raise UnreadableImage(
+            f"{writable(name)} has 32-bit values, whose range is not known: convert it to 8 or 16 bits."
+        )
+    if values.max() > highest:
+        what = f"{writable(name)} has values up to {values.max()}, more than {bits} bits hold"
+        raise UnreadableImage(f"{what}: check --bits.")
+    # Pillow turns TIFFs whose 0 is white if they have 8 bits alone.
+    return (highest - values.astype(np.int32) if stored.white_is_zero else values), highest
 
 
 def _refuse(error: OSError) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -87,6 +88,8 @@ class Run:
     def __init__(self, predictor: Predictor, output: Output, pool: ThreadPoolExecutor) -> None:
         self.predictor, self.output, self.pool = predictor, output, pool
         self.counts: Counter[str] = Counter()
+        self.unlike = 0  # pictures far darker or brighter than those of the training
+        self.open = partial(_open, bits=predictor.bits)
         self.started = time.monotonic()
         self.patient, self.said = False, ""
 
@@ -96,7 +99,9 @@ class Run:
         Meanwhile the next ones are read, and the files of the last ones written.
         """
         with progress_bar(len(paths), "Score", "image") as step:
-            opened = one_ahead((some, self.pool.map(_open, some)) for some in batches(paths, self.predictor.batch_size))
+            opened = one_ahead(
+                (some, self.pool.map(self.open, some)) for some in batches(paths, self.predictor.batch_size)
+            )
             for found in one_ahead(self.rows(some, list(images)) for some, images in opened):
                 for rows in found:
                     self.add(rows, scores)
@@ -119,7 +124,7 @@ class Run:
 
     def _score_arrived(self, paths: list[Path], arrivals: Watch, scores: ScoreFile) -> None:
         """Score pictures that have arrived; leave those that cannot be read to the next look, if more may come."""
-        for path, rows in zip(paths, self.rows(paths, list(self.pool.map(_open, paths))), strict=True):
+        for path, rows in zip(paths, self.rows(paths, list(self.pool.map(self.open, paths))), strict=True):
             if any(row.score is None for row in rows) and not arrivals.gives_up(path):
                 continue
             try:
@@ -148,7 +153,7 @@ class Run:
             return [Row(self.output.name(path), error=str(error))]
         rows, waiting = [], []
         try:
-            for page, image in enumerate(open_pages(path), 1):
+            for page, image in enumerate(open_pages(path, self.predictor.bits), 1):
                 waiting.append((self.output.name(path, page), image))
                 if len(waiting) == self.predictor.batch_size:
                     rows += self._judge(waiting)
@@ -159,9 +164,21 @@ class Run:
 
     def _judge(self, named: list[tuple[str, Opened]]) -> Iterator[Row]:
         """Score pictures, and begin to write their files; yield a line each when they are written."""
-        predictions = iter(self._predict([each for each in named if is_image(each[1])]))
+        good = [each for each in named if is_image(each[1])]
+        for name, image in good:
+            self._compare(name, image)
+        predictions = iter(self._predict(good))
         found = [next(predictions) if is_image(image) else image for _, image in named]
         return self.pool.map(self._write, named, found)
+
+    def _compare(self, name: str, image: Image.Image) -> None:
+        """Count a picture whose brightness is unlike the training's; name the first."""
+        if self.predictor.is_like_training(image):
+            return
+        if not self.unlike:
+            advice = "its score means little: check the exposure, and how many bits its values have"
+            LOGGER.warning("%s is far darker or brighter than the pictures of the training: %s.", name, advice)
+        self.unlike += 1
 
     def _predict(self, named: list[tuple[str, Image.Image]]) -> list[Prediction | UnreadableImage]:
         """Score pictures; where one upsets the model, the others are still scored."""
@@ -210,7 +227,8 @@ class Run:
         names = {UNKNOWN: "without a verdict"}
         parts = ", ".join(f"{count} {names.get(kind, kind)}" for kind, count in sorted(self.counts.items()))
         total = self.counts.total()
-        return f"{total} picture{'s' * (total > 1)}: {parts}" if parts else "No pictures"
+        unlike = f"; {self.unlike} far darker or brighter than those of the training" if self.unlike else ""
+        return f"{total} picture{'s' * (total > 1)}: {parts}{unlike}" if parts else "No pictures"
 
 
 def is_own(path: Path, out: Path) -> bool:
@@ -222,10 +240,10 @@ def is_image(opened: Opened) -> bool:
     return isinstance(opened, Image.Image)
 
 
-def _open(path: Path) -> Opened:
+def _open(path: Path, bits: int | None) -> Opened:
     """Open a picture, or say why it cannot be."""
     try:
-        return open_rgb(path)
+        return open_rgb(path, bits)
     except UnreadableImage as error:
         return error
     except FileNotFoundError as error:

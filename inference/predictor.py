@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from artifacts.model_card import Card
+from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
@@ -158,10 +159,20 @@ class Predictor:
         """
         if self.tiling is not None:
             for picture in pictures:
-                yield self._predict_tiles(as_rgb(picture), self.tiling)
+                yield self._predict_tiles(as_rgb(picture, self.bits), self.tiling)
             return
         for size, score, seen in self._scored(pictures):
             yield self._prediction(score, partial(self.geometry.restore, seen, size))
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of the values in 16-bit files, as in training; None for what a file says."""
+        return None if self.engine.card.pixels is None else self.engine.card.pixels.bits
+
+    def is_like_training(self, image: Image.Image) -> bool:
+        """Say whether an opened picture is about as bright as those of the training, if that is known."""
+        known = self.engine.card.pixels
+        return known is None or known.are_like(brightness(image))
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
@@ -182,13 +193,18 @@ class Predictor:
 
     def _scored(self, pictures: Iterable[Picture]) -> Iterator[tuple[tuple[int, int], float, np.ndarray]]:
         """Yield of pictures, in order, their (height, width), score, and map [H, W] of the model's size."""
-        fitted = one_ahead(self.pool.map(self._fit, some) for some in batches(_safe(pictures), self.batch_size))
+        fitted = one_ahead(self.pool.map(self._fit, some) for some in batches(self._safe(pictures), self.batch_size))
         for sizes, finish in one_ahead(self._start(*zip(*some, strict=True)) for some in fitted):
             yield from zip(sizes, *finish(), strict=True)
 
+    def _safe(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        """Yield pictures that threads may read: those of Pillow, which may be one and not decoded yet, as RGB."""
+        for picture in pictures:
+            yield as_rgb(picture, self.bits) if isinstance(picture, Image.Image) else picture
+
     def _fit(self, picture: Picture) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
         """Bring a picture to the model's size; return its own size, the pixels, and where they are no padding."""
-        image = picture if isinstance(picture, Image.Image) else as_rgb(picture)
+        image = picture if isinstance(picture, Image.Image) else as_rgb(picture, self.bits)
         size = image.height, image.width
         check_pixels("The picture", *self.geometry.resized_size(*size), " after the resize")
         pixels = self.geometry.apply(image)
@@ -279,9 +295,3 @@ def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:
 def _cut(image: Image.Image, box: Box) -> Image.Image:
     rows, columns = box
     return image.crop((columns.start, rows.start, columns.stop, rows.stop))
-
-
-def _safe(pictures: Iterable[Picture]) -> Iterator[Picture]:
-    """Yield pictures that threads may read: those of Pillow, which may be one and not decoded yet, as RGB."""
-    for picture in pictures:
-        yield as_rgb(picture) if isinstance(picture, Image.Image) else picture

@@ -21,6 +21,7 @@ from datasets.visa import VisADataset
 from glass import GLASS
 from jobs.held_out import ClassSets, share_out
 from jobs.settings import Choice, Settings
+from preparation.audit import LEAST_CUT
 from system.processes import usable_cores
 from system.signals import leave_signals_to_parent
 
@@ -33,7 +34,6 @@ READERS = {
     "visa": VisADataset,
     "folder": FolderDataset,
 }
-LEAST_CUT = 0.005  # share of a picture below which a cut is rounding to whole pixels
 CUT = (
     "%s: the crop cuts away %.1f %% of the pictures' area, and defects there are not seen: --resize_mode letterbox or "
     "stretch keeps all of it."

@@ -113,6 +113,7 @@ def new_card(
         provenance=weights.provenance,
         calibration=calibration,
         recipe=weights.recipe,
+        pixels=_pixels(sets),
     )
 
 
@@ -141,6 +142,14 @@ def _threshold(calibration: Calibration | None, rate: float) -> Threshold | None
 
 def _checkpoint(path: Path, epoch: int, select: str) -> model_card.Checkpoint:
     return model_card.Checkpoint(path.name, run_info.sha256(path), epoch, select)
+
+
+def _pixels(sets: ClassSets) -> model_card.Pixels | None:
+    """Describe what was seen of the training images, or where there are none, of the normal test images."""
+    part = sets.test if sets.train is None else sets.train
+    found = [part.pictures[entry.image].brightness for entry in part.entries
+             if not entry.is_anomaly and entry.image in part.pictures]  # fmt: skip
+    return model_card.Pixels(part.bits, [min(found), max(found)]) if found else None
 
 
 def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:

@@ -9,13 +9,15 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import TRAINING, VAL_SPLIT, NetOptions
+from artifacts.options import OWN, TRAINING, VAL_SPLIT, NetOptions
 from artifacts.run_state import RunState, is_done
+from datasets.base import AnomalyDataset
 from glass import GLASS
 from jobs import card_writer
 from jobs.assembly import Assembly, Network
 from jobs.held_out import ClassSets
 from jobs.settings import Settings, Task
+from preparation import audit, layouts
 from reporting import report_page
 from system import claims, files
 from training.selection import VAL
@@ -27,6 +29,7 @@ AVERAGE_COPIES = 1  # in the state, beside them
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
 ADAM_COPIES = 4  # of a weight in training: itself, its gradient, two moments
+LAYOUTS = {"visa": layouts.VISA, OWN: layouts.FOLDER}  # of other data sets: MVTec's
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
 
 
@@ -61,6 +64,33 @@ def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, Clas
                 if claims.holder(task.folder) is None:
                     raise  # else its owner has just put another checkpoint in place of the best
         _check_space(settings, network.glass, own, fresh)
+
+
+def check_data(settings: Settings, classname: str, parts: Sequence[AnomalyDataset]) -> None:
+    """Tell what `prepare.py check` would find in a class, of what the run uses; nothing is decoded for it again.
+
+    Args:
+        settings: of the run.
+        classname: as in -d.
+        parts: its images, checked; the last are those of the test.
+
+    Raises:
+        ValueError: there is an error.
+    """
+    data, test = settings.data, parts[-1]
+    layout, trains = LAYOUTS.get(data.name, layouts.MVTEC), len(parts) > 1
+    trees = layouts.read_trees(data.data_path, layout, [classname], test.rules, trains)
+    seen = audit.Seen(*({path: look for part in parts for path, look in getattr(part, kind).items()}
+                        for kind in ("pictures", "masks")))  # fmt: skip
+    foreground = parts[0].textures is not None and parts[0].wants_foreground()
+    use = audit.Use(layout, test.geometry, data.bits, data.mask_threshold, data.skip_broken, foreground)
+    audit.audit(trees[0], use, seen)
+    found = audit.of_all(data.data_path, layout, trees)
+    errors = [finding for finding in found if finding.level == layouts.ERROR]
+    for finding in [finding for finding in found if finding.level == layouts.WARNING] if not errors else errors[1:]:
+        LOGGER.warning("%s", finding)
+    if errors:
+        raise ValueError(str(errors[0]))
 
 
 def check_backbone(kept: Path, network: Network) -> None:

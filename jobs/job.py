@@ -14,7 +14,7 @@ from artifacts.class_status import Failure
 from artifacts.options import ADAMW, XAVIER
 from datasets.base import JUDGE_ONLY
 from jobs.assembly import Assembly
-from jobs.checks import OUT_OF_MEMORY, check_run
+from jobs.checks import OUT_OF_MEMORY, check_data, check_run
 from jobs.held_out import ClassSets
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
@@ -79,6 +79,8 @@ class Job:
         team = Team(self.place, tasks, self.fresh)
         earlier = {task: _inode(task.folder) for task in tasks}
         sets = {name: self.assembly.sets(name) for name in dict.fromkeys(task.classname for task in tasks)}
+        for name, each in sets.items():
+            check_data(self.settings, name, [part for part in (each.train, each.test) if part is not None])
         check_run(self.assembly, tasks, sets, self.fresh)
         class_status.write_plan(self.settings.run.results_path, [task.planned for task in everything])
         if self.fresh:
@@ -91,7 +93,9 @@ class Job:
     def judge(self) -> bool:
         """Judge the hypothesis of every class from its images and write it down, without training."""
         for classname in self.place.own(self.settings.data.subdatasets):
-            train_set = self.assembly.opened(classname)[0]
+            opened = self.assembly.opened(classname)
+            check_data(self.settings, classname, opened)
+            train_set = opened[0]
             loader = self.assembly.train_loader(train_set, self.settings.run.seed)
             hypothesis.judge(loader, train_set.name, self.settings.judge_path)
         LOGGER.info("Judgements are in %s.", self.settings.judge_path)

@@ -1,47 +1,70 @@
 """Is a data set fit for training? Every picture and mask is decoded once, and all faults are told together.
 
+There is one list of findings about a class, for `prepare.py check`, which shows all of it, and for main.py, which stops
+at errors and tells the warnings. It is about what a run makes of the files: see Use.
+
 An error must be mended before training or testing. A warning lets both run, maybe with other options only, on data
 that may not be what was meant. A note is for information.
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from datasets.foreground import find_mask, is_distorted
-from datasets.listing import SPLIT_FILE, TRAIN, Entry
-from images.reading import open_mask, open_rgb, read_mode, read_size
+from datasets.listing import FOREGROUND, SPLIT_FILE, TRAIN, Entry
+from images.checks import FULL, Mask, MaskRule, Picture, look_at_mask, look_at_picture
+from images.geometry import Geometry
+from images.reading import read_size
+from preparation import published_counts, visa_split
 from preparation.layouts import ERROR, FOLDER, NOTE, VISA, WARNING, Finding, Tree
 
 FEW = 10  # training images below which a warning is due
 NEARLY_FULL = 0.95  # share of a foreground mask that restricts nothing
-DEFECT = 255  # the value of ground truth masks that counts as defect; in VisA all above 0 do
+INVERTED_SHARE, INVERTED_RIM = 0.5, 0.9  # marked shares of a mask, and of its rim, above which it looks inverted
+LEAST_CUT = 0.005  # share of a picture below which a cut is rounding to whole pixels
+BLACK = 16  # brightness of 256 below which pictures are nearly black
+DEPTHS = (8, 10, 12, 14)  # bits that cameras fill of 16
 DTD_TEXTURES = 5640
 
 
-class Picture(NamedTuple):
-    """What decoding a file showed: (height, width), Pillow's mode, a hash of the pixels, and the problem, if any."""
+@dataclass(frozen=True)
+class Use:
+    """What a run makes of a class, on which it depends what is wrong with it.
 
-    size: tuple[int, int] = (0, 0)
-    mode: str = ""
-    digest: str = ""
-    problem: str = ""
+    Attributes:
+        layout: of the data set.
+        geometry: that pictures and masks are brought to the network's size by.
+        bits: of the values in 16-bit files; None if the user has not said.
+        mask_threshold: see MaskRule.
+        skip_broken: images that cannot be read are left out.
+        foreground: whether foreground masks are used; None where that is not known.
+    """
+
+    layout: str
+    geometry: Geometry
+    bits: int | None = None
+    mask_threshold: float | None = None
+    skip_broken: bool = False
+    foreground: bool | None = None
+
+    @property
+    def truth(self) -> MaskRule:
+        """What counts in ground truth."""
+        return MaskRule(self.geometry, self.layout == VISA, self.mask_threshold)
 
 
-class Mask(NamedTuple):
-    """What decoding a mask showed: (height, width), its values, the share above 0, and the problem, if any."""
+@dataclass
+class Seen:
+    """What decoding files has shown, by path."""
 
-    size: tuple[int, int] = (0, 0)
-    values: frozenset[int] = frozenset()
-    share: float = 0
-    problem: str = ""
+    pictures: dict[Path, Picture] = field(default_factory=dict)
+    masks: dict[Path, Mask] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,8 +72,9 @@ class Report:
     """What is known of a class."""
 
     tree: Tree
+    use: Use
     pictures: list[Picture]  # of tree.entries
-    masks: dict[Path, Mask]
+    masks: Mapping[Path, Mask]
 
     def row(self) -> list[str]:
         """Return what a table shows: class, images, masks, sizes and modes."""
@@ -68,61 +92,57 @@ def counts(tree: Tree) -> tuple[int, int, int]:
     return len(tree.of("train")), len(tree.of("test")), len(tree.of("test", anomalous=True))
 
 
-def audit(tree: Tree, layout: str, step: Callable[[], object] = lambda: None) -> Report:
-    """Decode every file of a class, in threads, and add what is wrong to the tree's findings.
+def audit(tree: Tree, use: Use, seen: Seen | None = None, step: Callable[[], object] = lambda: None) -> Report:
+    """Add all that is wrong with the files of a class to the tree's findings.
 
     Args:
         tree: the class.
-        layout: of the data set.
+        use: what is made of it.
+        seen: files that have been decoded; the others are, in threads.
         step: called after each file.
     """
-    paths = mask_paths(tree)
+    seen = seen or Seen()
+    truths, foreground = mask_paths(tree, use)
+    looks = [
+        (seen.pictures, partial(look_at_picture, bits=use.bits), [entry.image for entry in tree.entries], Picture),
+        (seen.masks, partial(look_at_mask, rule=use.truth), truths, Mask),
+        (seen.masks, partial(look_at_mask, rule=MaskRule(use.geometry, foreground=True)), foreground, Mask),
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = _each(pool, look_at_picture, [entry.image for entry in tree.entries], step)
-        masks = dict(zip(paths, _each(pool, look_at_mask, paths, step), strict=True))
-    report = Report(tree, pictures, masks)
+        for known, look, paths, kind in looks:
+            new = [path for path in dict.fromkeys(paths) if path not in known]
+            for path, found in zip(new, pool.map(partial(_look, look, kind), new), strict=True):
+                known[path] = found
+                step()
+    report = Report(tree, use, [seen.pictures[entry.image] for entry in tree.entries], seen.masks)
     _check_pictures(report)
+    _check_depth(report)
     _check_duplicates(report)
-    _check_masks(report, layout)
-    _check_foreground(report, layout)
+    _check_masks(report)
+    if use.foreground is not False:
+        _check_foreground(report)
     return report
 
 
-def _each(
-    pool: ThreadPoolExecutor, look: Callable[[Path], Any], paths: Sequence[Path], step: Callable[[], object]
-) -> list[Any]:
-    """Look at every file; in the threads of a pool, while the steps are told in this one."""
-    found = []
-    for each in pool.map(look, paths):
-        found.append(each)
-        step()
-    return found
+def of_all(root: Path, layout: str, trees: Sequence[Tree]) -> list[Finding]:
+    """Return the findings of audited classes, with those that are about their data set."""
+    found = [finding for tree in trees for finding in tree.findings]
+    found += published_counts.check_published({tree.name: counts(tree) for tree in trees}, layout)
+    return found + (visa_split.check_list(root) if layout == VISA else [])
 
 
-def mask_paths(tree: Tree) -> list[Path]:
-    """Return the masks of a class, ground truth and foreground, each once."""
-    return sorted({entry.mask for entry in tree.entries if entry.mask is not None} | set(tree.foreground.values()))
+def mask_paths(tree: Tree, use: Use) -> tuple[list[Path], list[Path]]:
+    """Return the ground truth masks of a class, and its foreground masks if they matter, each once."""
+    truths = {entry.mask for entry in tree.entries if entry.mask is not None} | set(tree.normal_masks)
+    return sorted(truths), [] if use.foreground is False else sorted(set(tree.foreground.values()))
 
 
-def look_at_picture(path: Path) -> Picture:
-    """Decode an image as training does."""
+def _look(look: Callable[[Path], Any], kind: type, path: Path) -> Any:
+    """Look at a file; where it cannot be read, note why."""
     try:
-        pixels, mode = np.asarray(open_rgb(path)), read_mode(path)
+        return look(path)
     except (ValueError, FileNotFoundError) as error:
-        return Picture(problem=_reason(error, path))
-    digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    return Picture(pixels.shape[:2], mode, digest)
-
-
-def look_at_mask(path: Path) -> Mask:
-    """Decode a mask as gray values."""
-    try:
-        mask = open_mask(path)
-    except (ValueError, FileNotFoundError) as error:
-        return Mask(problem=_reason(error, path))
-    histogram = np.array(mask.histogram())
-    share = 1 - histogram[0] / histogram.sum()
-    return Mask((mask.height, mask.width), frozenset(np.flatnonzero(histogram).tolist()), share)
+        return kind(problem=_reason(error, path))
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -133,7 +153,8 @@ def _reason(error: Exception, path: Path) -> str:
 def _check_pictures(report: Report) -> None:
     tree, seen = report.tree, list(zip(report.tree.entries, report.pictures, strict=True))
     broken = [f"{entry.image} {picture.problem}" for entry, picture in seen if picture.problem]
-    tree.find(ERROR, "images cannot be read", broken, "replace or remove them, or leave them out by --skip_broken")
+    tree.find(WARNING if report.use.skip_broken else ERROR, "images cannot be read", broken,
+              "replace or remove them, or leave them out by --skip_broken")  # fmt: skip
     sizes = Counter(picture.size for picture in report.pictures if not picture.problem)
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
     whole = [(entry.image, picture) for entry, picture in seen if not picture.problem]
@@ -149,6 +170,26 @@ def _check_pictures(report: Report) -> None:
     few = len(tree.of("train"))
     tree.find(WARNING, f"{few} training images are few", [tree.name] if 0 < few < FEW else [],
               "add pictures of good parts that show all they may look like")  # fmt: skip
+    plain = [entry.image for entry, picture in seen if entry.split == TRAIN and 0 < picture.levels <= 2]
+    tree.find(WARNING, "training pictures have one or two gray values only, as masks have",
+              plain if len(plain) < few else [], "remove them if they are masks or blank")  # fmt: skip
+
+
+def _check_depth(report: Report) -> None:
+    """Look for cameras' values of fewer bits in 16-bit files, of which the network would see a few gray levels."""
+    tree, whole = report.tree, [picture for picture in report.pictures if not picture.problem]
+    seen = zip(tree.entries, report.pictures, strict=True)
+    deep = [(entry.image, picture.stored) for entry, picture in seen if picture.stored is not None]
+    highest = max((stored for _, stored in deep), default=0)
+    bits = next((bits for bits in DEPTHS if highest < 2**bits), None)
+    if deep and bits is not None and report.use.bits is None:
+        what = f"16-bit images have values up to {highest} of 65535, so that they are nearly black"
+        advice = f"give --bits {bits}, which scales them, or --bits 16 if they are only dark"
+        tree.find(ERROR, what, [path for path, _ in deep], advice)
+    elif whole and max(picture.brightness for picture in whole) < BLACK:
+        advice = "light them better; colour files of 16 bits that use fewer must be converted"
+        where = [entry.image for entry in tree.entries]
+        tree.find(WARNING, f"all images are nearly black, under {BLACK} of 255", where, advice)
 
 
 def _first(pictures: Iterable[tuple[Path, Picture]], mode: str) -> Path:
@@ -174,8 +215,8 @@ def _check_duplicates(report: Report) -> None:
     find(NOTE, "pictures are there several times in one split", within, "remove the copies; they count double")
 
 
-def _check_masks(report: Report, layout: str) -> None:
-    tree, masks = report.tree, report.masks
+def _check_masks(report: Report) -> None:
+    tree, masks, layout = report.tree, report.masks, report.use.layout
     sizes = {entry.image: picture.size for entry, picture in zip(tree.entries, report.pictures, strict=True)}
     anomalies = tree.of("test", anomalous=True)
     without = [f"{entry.image} (wanted: {entry.wanted or SPLIT_FILE})" for entry in anomalies if entry.mask is None]
@@ -190,23 +231,51 @@ def _check_masks(report: Report, layout: str) -> None:
     wrong = [f"{i.mask} ({text(m.size)}, its image {text(sizes[i.image])})" for i, m in found
              if sizes[i.image] not in ((0, 0), m.size)]  # fmt: skip
     tree.find(ERROR, "masks are not of their image's size (height x width)", wrong, "redraw or resize them")
+    owners = Counter(entry.mask for entry, _ in found)
+    shared = [f"{entry.mask} of {entry.image}" for entry, _ in found if owners[entry.mask] > 1]
+    tree.find(WARNING, "images share a mask by their name", shared, "rename one of them, and give each its own mask")
+    marked = [path for path in tree.normal_masks if masks[path].share]
+    tree.find(WARNING, "masks of normal images mark something, and are not read", marked,
+              "move the image to its kind of defect, or remove the mask")  # fmt: skip
+    alpha = [entry.mask for entry, mask in found if mask.in_alpha]
+    tree.find(ERROR, "masks have their shape in the alpha channel, which is not read", alpha,
+              f"store it as gray values, 0 and {FULL}")  # fmt: skip
+    found = [(entry, mask) for entry, mask in found if not mask.in_alpha]
     empty = [entry.mask for entry, mask in found if not mask.share]
     tree.find(WARNING, "masks are empty", empty, "mark the defect, or move the image to the normal ones")
-    if layout == VISA:  # its masks number the defects 1, 2, ...
-        return
-    between = [f"{i.mask} (e.g. {min(m.values - {0, DEFECT})})" for i, m in found if m.values - {0, DEFECT}]
-    tree.find(WARNING, f"masks have values between 0 and {DEFECT}", between,
-              f"redraw with 0 and {DEFECT}: as released, only {DEFECT} counts as defect")  # fmt: skip
+    _check_truth(report, [(entry, mask) for entry, mask in found if mask.share])
 
 
-def _check_foreground(report: Report, layout: str) -> None:
+def _check_truth(report: Report, found: Sequence[tuple[Entry, Mask]]) -> None:
+    """Look at what of masks that mark something counts as defect, and is left of it at the network's size."""
+    tree, use = report.tree, report.use
+    full = [f"{entry.mask} ({mask.share:.0%} marked)" for entry, mask in found
+            if mask.share > INVERTED_SHARE and mask.rim > INVERTED_RIM]  # fmt: skip
+    tree.find(WARNING, "masks mark most of the image and its rim, as if they were inverted", full,
+              f"the defect must be {FULL}, all else 0")  # fmt: skip
+    between = [f"{entry.mask} (e.g. {min(mask.values - {0, FULL})}; {mask.counted / mask.share:.0%} of the marked "
+               "pixels count)" for entry, mask in found if mask.values - {0, FULL}]  # fmt: skip
+    told = use.layout == VISA or use.mask_threshold is not None  # VisA's masks number the defects 1, 2, ...
+    tree.find(WARNING, f"masks have values between 0 and {FULL}", [] if told else between,
+              f"store them with 0 and {FULL}, not as JPEG: as released only {FULL} counts; --mask_threshold 0.5 counts "
+              "from half on")  # fmt: skip
+    lost = [entry.mask for entry, mask in found if mask.counted and not mask.left]
+    cut = any(use.geometry.lost(mask.size) > LEAST_CUT for _, mask in found)
+    advice = "raise --imagesize" + (", or see what the crop cuts away by --resize_mode letterbox" if cut else "")
+    advice += "" if told else ", or count pixels that are half covered by --mask_threshold 0.5"
+    verb = "has" if len(lost) == 1 else "have"
+    what = f"{len(lost)} of {len(found)} defects {verb} no pixel left at {text(use.geometry.imagesize)}"
+    tree.find(WARNING, what, lost, advice)
+
+
+def _check_foreground(report: Report) -> None:
     tree, masks = report.tree, report.masks
     train = [(entry.image, picture) for entry, picture in zip(tree.entries, report.pictures, strict=True)
              if entry.split == TRAIN and not picture.problem]  # fmt: skip
     if not tree.foreground:
         advice = "make them by `prepare.py fgmask`, or train with --fg 0: --fg 1, the default, needs them"
-        wanted = bool(train) and layout != FOLDER  # there --fg 0 is the default
-        tree.find(WARNING, "no foreground masks", [f"fg_mask/{tree.name}"] if wanted else [], advice)
+        wanted = bool(train) and report.use.layout != FOLDER  # there --fg 0 is the default
+        tree.find(WARNING, "no foreground masks", [f"{FOREGROUND}/{tree.name}"] if wanted else [], advice)
         return
     pairs = [(find_mask(tree.foreground, path), path, picture) for path, picture in train]
     advice = "make them by `prepare.py fgmask`, or train with --fg 0"

@@ -74,17 +74,19 @@ class Foreground(NamedTuple):
 
 
 class Job(NamedTuple):
-    """An image, where its mask lies or goes, whether it is to be made, and an older file that it replaces."""
+    """An image, where its mask lies or goes, whether it is to be made, an older file that it replaces, its --bits."""
 
     image: Path
     mask: Path
     make: bool
     replaces: Path | None = None
+    bits: int | None = None
 
 
-def make_masks(tree: Tree, folder: Path, overwrite: bool) -> None:
+def make_masks(tree: Tree, folder: Path, overwrite: bool, bits: int | None = None) -> None:
     """Make the masks of a class, write its contact sheet, and tell which need a look."""
     jobs = plan([entry.image for entry in tree.of(TRAIN)], folder / tree.name, tree.foreground, overwrite)
+    jobs = [job._replace(bits=bits) for job in jobs]
     with progress_bar(len(jobs), tree.name) as step:
         found = make(jobs, step)
     doubtful = [k for k, each in enumerate(found) if each.doubts]
@@ -146,7 +148,7 @@ def sheet(jobs: Sequence[Job], found: Sequence[Foreground]) -> np.ndarray:
     """Lay out pictures, with the outline of their masks, beside these; uint8 RGB [H, W, 3]."""
     cells = []
     for job, each in zip(jobs, found, strict=True):
-        pixels = np.asarray(open_rgb(job.image))
+        pixels = np.asarray(open_rgb(job.image, job.bits))
         caption = f"{job.image.name}  {each.share:.1%}  {', '.join(each.doubts)}"
         cells.append((caption, [outlined(pixels, each.mask), np.uint8(255) * each.mask]))
     return contact_sheet(cells, min(COLUMNS, len(cells)))
@@ -182,7 +184,7 @@ def _make(job: Job) -> Foreground:
     if not job.make:
         mask = np.asarray(open_mask(job.mask, first_channel=True)) > 0
         return Foreground(mask, float(mask.mean()))
-    found = find_foreground(np.asarray(open_rgb(job.image)))
+    found = find_foreground(np.asarray(open_rgb(job.image, job.bits)))
     file = io.BytesIO()
     Image.fromarray(np.uint8(255) * found.mask).save(file, LOSSLESS[job.mask.suffix.lower()])
     atomic_write(job.mask, file.getvalue())

@@ -22,7 +22,7 @@ MAY_IMPORT = {  # folder -> folders that it may import; the files at the root ar
     "preparation": {"datasets", "images", "system"},
     "reporting": {"datasets", "basics", "artifacts", "system"},
     "inference": {"glass", "training", "basics", "artifacts", "images", "system"},
-    "jobs": {"glass", "training", "datasets", "reporting", "basics", "artifacts", "images", "system"},
+    "jobs": {"glass", "training", "datasets", "preparation", "reporting", "basics", "artifacts", "images", "system"},
     "benchmarks": ALL | {"training"},
     "doors": ALL | {"training", "benchmarks"},
 }

@@ -286,9 +286,42 @@ def test_a_crop_that_cuts_is_warned_about_once_a_class(parts, tmp_path):
     assert outcome.exit_code == 0 and "the crop cuts away" not in outcome.output
 
 
-def test_normal_folders_mean_nothing_for_a_list(data, tmp_path):
-    outcome = call(data, tmp_path, name="visa", dataset=["--normal_dir", "ok"])
-    assert outcome.exit_code == 2 and "--normal_dir has no effect on visa" in outcome.output
+def test_a_threshold_of_masks_means_nothing_for_labels(data, tmp_path):
+    outcome = call(data, tmp_path, name="visa", dataset=["--mask_threshold", 0.5])
+    assert outcome.exit_code == 2 and "--mask_threshold has no effect on visa" in outcome.output
+
+
+def test_a_run_tells_what_check_finds(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[20:40, 20] = 255  # one pixel wide
+    Image.fromarray(mask).save(tmp_path / "data/nut/ground_truth/spot/001_mask.png")
+    outcome = call(tmp_path / "data", tmp_path / "out", dataset=["--imagesize", 32, "--resize", 32], net=["--step", 1])
+    assert outcome.exit_code == 0, outcome.output
+    assert "nut: 1 of 3 defects has no pixel left at 32x32: " in outcome.output
+    assert "nut: 5 training images are few: add pictures" in outcome.output
+    (tmp_path / "data/nut/test/spot").rename(tmp_path / "data/nut/test/OK")
+    outcome = call(tmp_path / "data", tmp_path / "refused")
+    assert outcome.exit_code == 2
+    last = outcome.output.strip().splitlines()[-1]
+    assert "OK (3) would count as a kind of defect, and sounds like good pictures" in last
+    assert "--normal_dir good --normal_dir OK if it is good, --defect_dir OK if it shows defects" in last
+    assert not list((tmp_path / "refused").rglob("*.pth"))
+
+
+def test_bits_and_brightness_of_the_training_are_kept_for_prediction(parts, tmp_path):
+    shutil.copytree(parts, tmp_path / "own")
+    for path in (tmp_path / "own/part").iterdir():
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        Image.fromarray(values).save(path.with_suffix(".png"))
+        path.unlink()
+    refused = own(tmp_path / "own", tmp_path / "refused", "--imagesize", 64)
+    assert refused.exit_code == 2 and "give --bits 12" in refused.output
+    outcome = own(tmp_path / "own", tmp_path, "--imagesize", 64, "--bits", 12)
+    assert outcome.exit_code == 0, outcome.output
+    kept = json.loads((tmp_path / "models/backbone_0/folder_part/model.json").read_text())["pixels"]
+    assert kept["bits"] == 12
+    assert 100 < kept["brightness"][0] <= kept["brightness"][1] < 130
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,30 @@ def test_a_path_a_pil_image_and_an_array_score_the_same(folder, tmp_path):
     assert predictor(str(path)).score == predictor(opened).score == predictor(np.asarray(opened)).score
 
 
+def test_bits_of_the_training_hold_for_prediction(model, tmp_path):
+    gray = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "8.png")
+    Image.fromarray(np.rint(gray / 255 * 1023).astype(np.uint16)).save(tmp_path / "10.png")
+    change_card(model, pixels=model_card.Pixels(10, [200, 255]))
+    found = Predictor(model)
+    assert found(tmp_path / "8.png").score == found(tmp_path / "10.png").score
+    change_card(model, pixels=None)
+    assert Predictor(model)(tmp_path / "8.png").score != Predictor(model)(tmp_path / "10.png").score
+
+
+def test_pictures_far_darker_than_the_training_are_named_and_counted(model, tmp_path):
+    paths = pictures(tmp_path / "in", 3)
+    for path in paths[1:]:
+        Image.fromarray(np.asarray(Image.open(path)) // 16).save(path)
+    change_card(model, pixels=model_card.Pixels(None, [240, 255]))
+    result = call("--model", model, "--out", tmp_path / "out", tmp_path / "in")
+    assert result.exit_code == 0
+    assert result.output.count("is far darker or brighter than the pictures of the training") == 1
+    assert f"\n{paths[1].name} is far darker" in result.output
+    assert "; 2 far darker or brighter than those of the training" in result.output
+    assert len(rows(tmp_path / "out")) == 3
+
+
 def test_threads_share_a_predictor(folder, tmp_path):
     paths, predictor, found = pictures(tmp_path, 6), Predictor(folder), {}
     alone = [predictor(path).score for path in paths]

@@ -64,6 +64,21 @@ def test_a_newer_card_asks_for_an_update() -> None:
         Card.from_json(json.dumps(content), Path("x"))
 
 
+def test_a_card_of_before_knows_nothing_of_pixels() -> None:
+    content = json.loads(example(pixels=model_card.Pixels(12, [100, 140])).to_json())
+    assert Card.from_json(json.dumps(content), Path("x")).pixels == model_card.Pixels(12, [100, 140])
+    del content["pixels"]
+    assert Card.from_json(json.dumps(content), Path("x")).pixels is None
+    content["pixels"] = {"bits": 12}
+    with pytest.raises(ValueError, match="pixels lacks brightness"):
+        Card.from_json(json.dumps(content), Path("x"))
+
+
+@pytest.mark.parametrize(("brightness", "like"), [(49, False), (50, True), (120, True), (280, True), (281, False)])
+def test_a_picture_is_unlike_the_training_from_a_factor_of_two_on(brightness: int, like: bool) -> None:
+    assert model_card.Pixels(None, [100, 140]).are_like(brightness) == like
+
+
 def test_keys_of_later_additions_are_passed_over() -> None:
     content = json.loads(example().to_json())
     content["more"] = content["network"]["more"] = 1

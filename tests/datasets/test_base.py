@@ -1,7 +1,5 @@
 """Samples hold the right values, draws repeat, and checks find what is wrong before any training."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -136,14 +134,23 @@ def test_options_out_of_range_are_refused(mvtec, wrong):
         nut(mvtec, **wrong)
 
 
-def test_check_warns_once_of_masks_whose_values_never_count(mvtec, visa, caplog):
-    nut(mvtec, TEST).check(2)
-    VisADataset(visa, classname="candle", split=TEST).check(2)  # its masks are labels
-    assert not caplog.records
-    for i in range(2):
-        write(mvtec / f"nut/ground_truth/bent/{i:03d}_mask.png", square(1 + 253 * i))
-    write(mvtec / "nut/ground_truth/scratch/000.bmp", square(0))  # no defect at all
-    nut(mvtec, TEST).check(2)
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert re.search(r"mvtec_nut: 2 masks have no pixel of 255, e\.g\. .*bent/000_mask\.png: as", record.getMessage())
+def test_check_notes_what_of_masks_counts_and_is_left(mvtec, visa):
+    write(mvtec / "nut/ground_truth/bent/000_mask.png", square(254))
+    for threshold, counts in ((None, False), (0.5, True)):
+        data = nut(mvtec, TEST, mask_threshold=threshold)
+        data.check(2)
+        gray, full = (data.masks[data.entries[i].mask] for i in range(2))
+        assert (gray.counted > 0, gray.left > 0) == (counts, counts)
+        assert gray.share == pytest.approx(full.counted) and full.counted > 0
+        assert full.left == int((data[1]["mask_gt"] == 1).sum())
+    labels = VisADataset(visa, classname="candle", split=TEST)
+    labels.check(2)
+    assert labels.masks[labels.entries[0].mask].left == int((labels[0]["mask_gt"] == 1).sum()) > 0
+
+
+def test_a_threshold_says_which_resized_pixels_of_a_mask_count(mvtec):
+    fractional = nut(mvtec, TEST)[0]["mask_gt"]
+    assert fractional[(fractional > 0) & (fractional < 1)].numel() > 0
+    for threshold in (0.2, 0.5, 1):
+        found = nut(mvtec, TEST, mask_threshold=threshold)[0]["mask_gt"]
+        assert torch.equal(found, (fractional * 255 >= threshold * 255 - 1e-3).float())

@@ -73,16 +73,61 @@ def test_masks_are_optional_and_counted(make, caplog):
     some = make(*masks, split=TEST)
     assert [some[i]["mask_known"] for i in range(4)] == [1, 1, 1, 0]
     assert some[2]["mask_gt"].any() and not some[3]["mask_gt"].any()
-    (record,) = caplog.records
-    assert record.levelname == "WARNING" and "1 of 3 defects have no mask" in record.getMessage()
 
 
-def test_what_is_not_used_or_only_taken_for_good_is_said(make, caplog):
-    make("part/a/1.png", "part/b/2.png", "part/b/3.png")
-    assert "all pictures count as good, those of a (1), b (2)" in caplog.text
-    caplog.clear()
-    make("part/good/4.png")
-    assert "not used for training: a (1), b (2)" in caplog.text
+def test_what_is_good_in_training_is_good_in_test(make):
+    for kind in ("OK", "Gut", "part A"):
+        tree = [f"{kind}/train/{kind}/1.png", f"{kind}/test/{kind}/2.png", f"{kind}/test/NG/3.png"]
+        test = make(*tree, classname=kind, split=TEST)
+        assert {(entry.kind, entry.is_anomaly) for entry in test.entries} == {("NG", 1), ("good", 0)}
+
+
+@pytest.mark.parametrize(
+    ("tree", "words", "answers"),
+    [
+        (["part/OK/a.png", "part/NG/b.png"], "NG (1), OK (1), and NG may be none: name the folders of good pictures by "
+         "--normal_dir OK, or those to leave out by --defect_dir NG",
+         [({"normal_dir": ["OK"]}, 1), ({"defect_dir": ["NG"]}, 1), ({"normal_dir": ["OK", "NG"]}, 2)]),
+        (["part/train/normal/a.png", "part/train/day 2/b.png"], "day 2 may be none",
+         [({"normal_dir": ["normal"]}, 1), ({"normal_dir": ["normal", "day 2"]}, 2)]),
+        (["part/n.i.O./a.png"], "n.i.O. may be none", [({"normal_dir": ["n.i.O."]}, 1)]),
+        (["part/Train/good/a.png", "part/Test/bad/b.png"], "Test (1), Train (1), and Test may be none",
+         [({"normal_dir": ["Train"]}, 1), ({"defect_dir": ["Test"], "normal_dir": ["Train"]}, 1)]),
+        (["part/a.png", "part/test/passed/b.png"], "passed (1) would count as a kind of defect, and sounds like good "
+         "pictures: --normal_dir passed if it is good, --defect_dir passed",
+         [({"normal_dir": ["passed"]}, 1), ({"defect_dir": ["passed"]}, 1)]),
+        (["part/10000.png", "part/10000_GT.png", "part/b.png"], "1 of 3 pictures seems to be the mask",
+         [({"sidecars": "ignore"}, 2), ({"sidecars": "picture"}, 3), ({"sidecars": "mask"}, 1)]),
+        (["part/kos01/Part0.jpg", "part/kos01/Part0_label.bmp"], "1 of 2 pictures seems to be the mask",
+         [({"sidecars": "ignore"}, 1)]),
+    ],
+)  # fmt: skip
+def test_names_that_sound_like_something_else_are_asked_about_and_options_answer(make, tree, words, answers):
+    for split in DatasetSplit:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            make(*tree, split=split)
+    for options, count in answers:
+        assert len(make(*tree, **options)) == count
+
+
+def test_masks_beside_their_pictures_say_which_are_good(make, tmp_path):
+    tree = [
+        f"part/{split}/{name}" for split in ("train", "test") for name in ("a.png", "a_mask.png", "b.png", "b_GT.png")
+    ]
+    make(*tree, sidecars="picture")
+    for split in ("train", "test"):
+        for name, value in (("a_mask", 0), ("b_GT", 255)):
+            size = Image.open(tmp_path / f"data/part/{split}/{name[0]}.png").size
+            Image.new("L", size, value).save(tmp_path / f"data/part/{split}/{name}.png")
+    assert names(make(sidecars="mask")) == ["part/train/a.png"]
+    test = make(sidecars="mask", split=TEST)
+    assert [(entry.image.name, entry.is_anomaly) for entry in test.entries] == [("a.png", 0), ("b.png", 1)]
+    assert test[1]["mask_gt"].sum() > 0
+
+
+def test_contrary_answers_are_refused(make):
+    with pytest.raises(ValueError, match="OK is in --normal_dir and in --defect_dir"):
+        make("part/OK/a.png", normal_dir=["OK"], defect_dir=["OK"])
 
 
 def test_accents_are_compared_however_they_are_encoded(make):
@@ -97,7 +142,7 @@ def test_accents_are_compared_however_they_are_encoded(make):
         (["nut/a.png"], {}, "has no folder 'part' for this class: it has nut"),
         (["part/a.png"], {"classname": ".."}, "has no folder '..' for this class: it has part"),
         (["a.png"], {"root": "part"}, "it has no folders; give .* as DATA_PATH"),
-        (["part/notes.gif"], {}, "part holds no images: put pictures of good parts into it"),
+        (["part/notes.tga"], {}, "part holds no images: put pictures of good parts into it"),
         (["part/test/good/a.png"], {}, "part holds no images"),
         (["part/train/ok/a.png"], {"normal_dir": ["fine"]}, r"no images in fine \(--normal_dir\): it has ok \(1\)"),
         (["part/a.png", "part/test/x.png"], {"split": TEST}, "x.png lies in no folder .* move it into .*test/good or"),

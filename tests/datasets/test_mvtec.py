@@ -23,6 +23,21 @@ def test_mvtec_misses_a_mask_by_name_not_by_position(mvtec):
         nut(mvtec, TEST)
 
 
+def test_masks_of_mvtec_loco_are_named(mvtec):
+    mask = mvtec / "nut/ground_truth/bent/000_mask.png"
+    (mask.parent / "000").mkdir()
+    mask.rename(mask.parent / "000/000.png")
+    with pytest.raises(FileNotFoundError, match="000_mask.png is missing: unite the masks in .*bent/000, a layout of"):
+        nut(mvtec, TEST)
+
+
+def test_another_folder_of_good_pictures_is_proposed(mvtec):
+    (mvtec / "nut/train/good").rename(mvtec / "nut/train/gut")
+    with pytest.raises(FileNotFoundError, match="train/good is not a folder; --normal_dir gut takes its pictures"):
+        nut(mvtec)
+    assert len(nut(mvtec, normal_dir=["gut", "good"])) == 5
+
+
 def test_hidden_files_are_no_images(mvtec):
     (mvtec / "nut/train/good/._000.png").write_bytes(b"mac")
     (mvtec / "nut/test/.cache").mkdir()

@@ -48,6 +48,24 @@ def test_visa_explains_what_is_missing(visa):
         VisADataset(visa, classname="candle", split=TEST)
 
 
+@pytest.mark.parametrize(("good", "bad"), [("OK", "NG"), ("0", "1")])
+def test_other_labels_are_asked_about_and_options_say_what_they_mean(visa, good, bad):
+    path = visa / "split_csv/1cls.csv"
+    path.write_text(path.read_text().replace(",normal,", f",{good},").replace(",anomaly,", f",{bad},"))
+    named = "--normal_dir OK and --defect_dir NG" if good == "OK" else "--normal_dir LABEL and --defect_dir LABEL"
+    for split in (TRAIN, TEST):
+        with pytest.raises(ValueError, match=rf"candle has images labelled .*{good} \(3\).*: say by {named} which"):
+            VisADataset(visa, visa / "dtd", classname="candle", split=split)
+    test = VisADataset(visa, classname="candle", split=TEST, normal_dir=[good], defect_dir=[bad])
+    assert [entry.is_anomaly for entry in test.entries] == [1, 0]
+
+
+def test_a_label_good_is_good_as_a_folder_is(visa):
+    path = visa / "split_csv/1cls.csv"
+    path.write_text(path.read_text().replace(",normal,", ",good,"))
+    assert len(VisADataset(visa, visa / "dtd", classname="candle", split=TRAIN)) == 2
+
+
 def test_visa_masks_of_small_numbers_are_binarised_after_the_resize(visa):
     mask = VisADataset(visa, classname="candle", split=TEST, resize=32, imagesize=32)[0]["mask_gt"]
     reference = transforms.Resize(32)(Image.fromarray(square(1).astype(np.float32)))

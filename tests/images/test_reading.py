@@ -63,6 +63,35 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path, suffix):
     assert (opened == np.array(expected)[..., None]).all()
 
 
+def test_bits_say_what_white_is_in_16_bit_files(tmp_path):
+    path = save(tmp_path, Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)))
+    for bits, expected in ((12, [0, 128, 255]), (14, [0, 32, 64]), (None, [0, 8, 16])):
+        assert np.asarray(reading.open_rgb(path, bits))[0, :, 0].tolist() == expected
+    with pytest.raises(ValueError, match="a.png has values up to 4095, more than 10 bits hold: check --bits"):
+        reading.open_rgb(path, 10)
+    shallow = save(tmp_path, Image.fromarray(COLOURS), "b.png")
+    assert (np.asarray(reading.open_rgb(shallow, 12)) == COLOURS).all()
+
+
+def test_tiffs_whose_white_is_zero_are_not_read_as_their_negative(tmp_path):
+    deep = np.linspace(0, 65535, 12).astype(np.uint16)[None]  # Pillow writes these as they are, and 8 bits turned
+    path = save(tmp_path, Image.fromarray(deep), "deep.tif", tiffinfo={262: 0})
+    assert (np.asarray(reading.open_rgb(path))[..., 0] == np.rint((65535 - deep) / 257)).all()
+    assert reading.stored_maximum(*reading.decode(path)) == 65535
+    flat = np.linspace(0, 255, 12).astype(np.uint8)[None]
+    path = save(tmp_path, Image.fromarray(flat), "flat.tif", tiffinfo={262: 0})
+    assert (np.asarray(reading.open_rgb(path))[..., 0] == flat).all()
+    assert reading.stored_maximum(*reading.decode(path)) is None
+
+
+def test_white_is_zero_holds_for_fewer_bits_and_for_masks(tmp_path):
+    values = np.array([[0, 1023]], dtype=np.uint16)
+    path = save(tmp_path, Image.fromarray(values), "a.tif", tiffinfo={262: 0})
+    assert np.asarray(reading.open_rgb(path, 10))[0, :, 0].tolist() == [255, 0]
+    mask = save(tmp_path, Image.fromarray(np.array([[0, 65535]], np.uint16)), "m.tif", tiffinfo={262: 0})
+    assert np.asarray(reading.open_mask(mask)).tolist() == [[255, 0]]
+
+
 def test_32_bit_integers_within_16_bits_are_scaled(tmp_path):
     path = save(tmp_path, Image.fromarray(np.array([[0, 65535]], dtype=np.int32)), "a.tiff")
     assert np.asarray(reading.open_rgb(path))[0, :, 0].tolist() == [0, 255]
@@ -180,7 +209,7 @@ def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(/tmp/never) (w) file\n"
-READERS = (reading.open_rgb, reading.open_mask, reading.read_size, reading.read_mode, reading.as_rgb)
+READERS = (reading.open_rgb, reading.open_mask, reading.read_size, reading.decode, reading.as_rgb)
 
 
 def test_a_file_called_png_that_is_postscript_starts_no_interpreter(tmp_path, monkeypatch):

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageFilter
 
+from artifacts.options import DataOptions, NetOptions, RunOptions
 from datasets.base import DatasetSplit
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
+from jobs.assembly import Assembly
+from jobs.checks import check_data
+from jobs.settings import Settings
 from preparation.layouts import read_trees
 from tests.helpers.pictures import write
 from tests.helpers.prepare_line import SIDE, call, one_line, picture, square
+
+BLUR = ImageFilter.GaussianBlur(1)
 
 
 def cut_off(path: Path) -> None:
@@ -38,6 +45,42 @@ def several_pages(root: Path) -> None:
     pages[0].save(root / "nut/train/good/x.tif", save_all=True, append_images=pages[1:])
 
 
+def deep(root: Path, highest: int = 1023) -> None:
+    """Store all pictures as a camera of 10 bits does, in 16-bit files."""
+    for path in [*(root / "nut/train").rglob("*.png"), *(root / "nut/test").rglob("*.png")]:
+        values = np.asarray(Image.open(path).convert("L")).astype(int)
+        Image.fromarray((values * highest // values.max()).astype(np.uint16)).save(path)
+
+
+def black(root: Path) -> None:
+    """Store all pictures as colour of 12 bits in 16 is read: its upper bytes."""
+    for path in [*(root / "nut/train").rglob("*.png"), *(root / "nut/test").rglob("*.png")]:
+        write(path, np.asarray(Image.open(path)) // 16)
+
+
+def in_alpha(root: Path) -> None:
+    alpha = Image.fromarray(square())
+    Image.merge("LA", (Image.new("L", alpha.size, 255), alpha)).save(root / "nut/ground_truth/spot/000_mask.png")
+
+
+def line(side: int = SIDE) -> np.ndarray:
+    """Draw a scratch of one pixel."""
+    mask = np.zeros((side, side), np.uint8)
+    mask[11, 5:-5] = 255
+    return mask
+
+
+def other_names(root: Path) -> None:
+    for path in list((root / "nut/ground_truth/spot").iterdir()):
+        path.rename(path.with_name(f"m{path.name}"))
+
+
+def as_loco(root: Path) -> None:
+    for path in list((root / "nut/ground_truth/spot").iterdir()):
+        write(path.with_name(path.name[:3]) / "000.png", square())
+        path.unlink()
+
+
 # name: (how to break a tree, level, what is told, in which file)
 FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "cut off": (lambda r: cut_off(r / "nut/train/good/002.png"), "ERROR", "images cannot be read", "good/002.png"),
@@ -53,7 +96,40 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "empty mask": (lambda r: write(r / "nut/ground_truth/spot/002_mask.png", square(0)), "WARNING", "masks are empty",
                    "spot/002_mask.png"),
     "gray mask": (lambda r: write(r / "nut/ground_truth/spot/002_mask.png", square(128)), "WARNING",
-                  "masks have values between 0 and 255", "spot/002_mask.png (e.g. 128)"),
+                  "masks have values between 0 and 255", "spot/002_mask.png (e.g. 128; 0% of the marked pixels count)"),
+    "jpeg mask": (lambda r: Image.fromarray(square()).filter(BLUR).save(
+                  r / "nut/ground_truth/spot/002_mask.png"), "WARNING", "masks have values between 0 and 255",
+                  "% of the marked pixels count)"),
+    "inverted mask": (lambda r: write(r / "nut/ground_truth/spot/002_mask.png", 255 - square()), "WARNING",
+                      "masks mark most of the image and its rim, as if they were inverted", "(97% marked)"),
+    "mask in alpha": (in_alpha, "ERROR", "masks have their shape in the alpha channel", "spot/000_mask.png"),
+    "thin defect": (lambda r: write(r / "nut/ground_truth/spot/001_mask.png", line()), "WARNING",
+                    "1 of 3 defects has no pixel left at 32x32", "spot/001_mask.png"),
+    "shared mask": (lambda r: write(r / "nut/test/spot/000.bmp", picture(9)), "WARNING",
+                    "images share a mask by their name (2)", "000_mask.png of "),
+    "normal mask": (lambda r: write(r / "nut/ground_truth/good/000_mask.png", square()), "WARNING",
+                    "masks of normal images mark something, and are not read", "good/000_mask.png"),
+    "masks of other names": (other_names, "ERROR", "no mask in ", "spot/m000_mask.png"),
+    "masks as in LOCO": (as_loco, "ERROR", "masks lie in a folder for each image, as in MVTec LOCO",
+                         "spot/000/000.png"),
+    "10 bits": (deep, "ERROR", "16-bit images have values up to 1023 of 65535", "train/good/000.png"),
+    "14 bits": (lambda r: deep(r, 16383), "ERROR", "16-bit images have values up to 16383 of 65535", "train/good"),
+    "black": (black, "WARNING", "all images are nearly black, under 16 of 255 (17)", "train/good/000.png"),
+    "a mask to train on": (lambda r: write(r / "nut/train/good/003.png", square()), "WARNING",
+                           "training pictures have one or two gray values only", "good/003.png"),
+    "sidecar": (lambda r: write(r / "nut/train/good/000_GT.png", square()), "ERROR",
+                "1 of 18 pictures seems to be the mask of the picture beside it", "good/000_GT.png"),
+    "sidecar in test": (lambda r: write(r / "nut/test/spot/001-Label.bmp", square()), "ERROR",
+                        "1 of 18 pictures seems to be the mask of the picture beside it", "spot/001-Label.bmp"),
+    "OK as a defect": (lambda r: write(r / "nut/test/i.O/0.png", picture(9)), "ERROR",
+                       "i.O (1) would count as a kind of defect, and sounds like good pictures", "test/i.O"),
+    "masks as a defect": (lambda r: write(r / "nut/test/ground_truth/bad/0.png", square()) and
+                          write(r / "nut/test/ground_truth/0.png", square()), "ERROR",
+                          "ground_truth (1) would count as a kind of defect", "test/ground_truth"),
+    "validation": (lambda r: write(r / "nut/validation/good/0.png", picture(9)), "WARNING",
+                   "folders beside train and test are not read", "nut/validation (1 image)"),
+    "MVTec AD 2": (lambda r: write(r / "nut/test_public/bad/0.png", picture(9)), "WARNING",
+                   "folders of MVTec AD 2's layout are not read", "nut/test_public (1 image)"),
     "orphan": (lambda r: write(r / "nut/ground_truth/spot/077_mask.png", square()), "WARNING",
                "masks belong to no test image", "spot/077_mask.png"),
     "twin": (twin, "WARNING", "pictures are in train and in test", "good/copy.png"),
@@ -91,14 +167,16 @@ def row(output: str, name: str) -> list[str]:
     return next(line for line in output.splitlines() if line.startswith(f"{name}  ")).removeprefix(name).split()
 
 
-def readers_refuse(root: Path) -> bool:
-    """Say whether a run would stop at the door."""
+def run_refuses(root: Path, **options: object) -> str:
+    """Return why a run would stop at the door, "" where it does not."""
+    options = {"resize": 32, "imagesize": 32} | options
+    data = DataOptions(("nut",), name="mvtec", data_path=root, aug_path=root.parent / "dtd", **options)
+    settings = Settings(RunOptions(root.parent / "results"), NetOptions(("resnet18",)), data)
     try:
-        for split in DatasetSplit:
-            MVTecDataset(root, root.parent / "dtd", classname="nut", split=split, resize=32, imagesize=32).check(1)
-    except (ValueError, FileNotFoundError):
-        return True
-    return False
+        check_data(settings, "nut", Assembly(settings, torch.device("cpu"), 0).opened("nut"))
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+    return ""
 
 
 def as_it_is(root: Path) -> None:
@@ -133,16 +211,18 @@ def test_a_sound_tree_is_usable_without_a_word(tree):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_with_its_file_and_errors_are_what_stops_a_run(tree, name):
+def test_a_fault_is_told_with_its_file_and_a_run_stops_at_errors_and_tells_warnings(tree, name, caplog):
     damage, level, what, where = FAULTS[name]
     damage(tree)
-    result = call("check", tree, "--layout", "mvtec")  # what remains of some trees looks like another layout
+    assert bool(run_refuses(tree)) == (level == "ERROR")
+    assert level != "WARNING" or f"nut: {what}" in caplog.text
+    sizes = ["--resize", 32, "--imagesize", 32]
+    result = call("check", tree, "--layout", "mvtec", *sizes)  # what remains of some trees looks like another layout
     told = [block for block in blocks(result.output) if block.startswith(level) and f"nut: {what}" in block]
     assert len(told) == 1
     assert where in told[0]
     assert "\n  do       " in told[0]
     assert result.exit_code == (2 if level == "ERROR" else 0)
-    assert readers_refuse(tree) == (level == "ERROR")
 
 
 def test_a_tree_that_is_broken_in_ten_ways_shows_all_at_once(tree):
@@ -188,10 +268,55 @@ def test_plain_pictures_are_enough_for_the_layout_folder(tmp_path):
     assert result.exit_code == 0
     assert row(result.output, "part A")[:2] == ["12", "0"]
     assert "0 warnings" in result.output
-    assert "WARNING  part B: folders all count as good pictures (2)" in call("check", tmp_path / "own").output
+    asked = call("check", tmp_path / "own")
+    assert asked.exit_code == 2
+    assert "part B train: NG 6 (good), OK 6 (good)" in asked.output
+    assert "ERROR    part B: all would count as good pictures, NG (6), OK (6), and NG may be none" in asked.output
+    assert (
+        "name the folders of good pictures by --normal_dir OK, or those to leave out by --defect_dir NG" in asked.output
+    )
     output = call("check", tmp_path / "own", "-d", "part B", "--normal_dir", "OK").output
     assert row(output, "part B")[:2] == ["6", "0"]
     assert "WARNING  part B: folders are not used for training" in output
+
+
+def test_options_answer_what_is_asked(tree):
+    write(tree / "nut/test/OK/0.png", picture(9))
+    write(tree / "nut/test/OK/0_mask.png", square())
+    assert "--normal_dir good --normal_dir OK if it is good, --defect_dir OK if it shows defects" in run_refuses(tree)
+    assert "give --sidecars mask to take them as masks" in run_refuses(tree, normal_dir=("good", "OK"))
+    both = ["--normal_dir", "good", "--normal_dir", "OK"]
+    assert row(call("check", tree, *both, "--sidecars", "ignore").output, "nut")[:3] == ["11", "4", "3"]
+    assert row(call("check", tree, *both, "--sidecars", "picture").output, "nut")[:3] == ["11", "5", "3"]
+    defects = call("check", tree, "--defect_dir", "OK", "--sidecars", "mask").output
+    assert row(defects, "nut")[:4] == ["11", "3", "4", "4"]
+    assert "nut test: OK 2, good 3 (good), spot 3" in defects
+
+
+def test_bits_scale_what_a_camera_fills_in_part(tree):
+    deep(tree)
+    assert "give --bits 10" in run_refuses(tree)
+    assert not run_refuses(tree, bits=10)
+    assert "has values up to 1023, more than 9 bits hold: check --bits" in run_refuses(tree, bits=9)
+    assert not run_refuses(tree, bits=16)
+    assert call("check", tree, "--bits", 10).exit_code == 0
+
+
+def test_a_threshold_of_masks_keeps_what_the_release_loses(tree):
+    for i in range(3):
+        write(tree / f"nut/ground_truth/spot/{i:03d}_mask.png", line())
+    sizes = ["--resize", 32, "--imagesize", 32]
+    assert "3 of 3 defects have no pixel left at 32x32" in call("check", tree, *sizes).output
+    assert "no pixel left" not in call("check", tree, *sizes, "--mask_threshold", 0.5).output
+    assert "no pixel left" not in call("check", tree, "--resize", 40, "--imagesize", 40).output
+
+
+def test_a_test_alone_needs_no_training_images(tree, caplog):
+    shutil.rmtree(tree / "nut/train")
+    data = DataOptions(("nut",), name="mvtec", data_path=tree, resize=32, imagesize=32)
+    settings = Settings(RunOptions(tree.parent / "results", test="test"), NetOptions(("resnet18",)), data)
+    check_data(settings, "nut", Assembly(settings, torch.device("cpu"), 0).opened("nut"))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("change", [as_it_is, nested, flat, mixed, lambda r: shutil.rmtree(r / "nut/ground_truth")])

@@ -222,9 +222,10 @@ class GLASS(nn.Module):
         return self.adapt(total / weight)
 
     def _judge(self, rows: torch.Tensor) -> torch.Tensor:
-        """Score rows [N, C] by the discriminator, [N, 1]; its products may be rounded, their sums are not."""
+        """Score rows [N, C] by the discriminator, [N, 1]; hidden layers may be rounded, scores near 0 and 1 are not."""
         with torch.autocast(self.device.type, self.product_dtype, enabled=self.product_dtype is not None):
-            return self.discriminator(rows).float()
+            hidden = self.discriminator.body(rows)
+        return self.discriminator.tail(hidden.float())
 
     # --- training -------------------------------------------------------------------------------------------
 

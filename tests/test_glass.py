@@ -354,6 +354,8 @@ def test_a_step_in_bfloat16_rounds_gradients_and_not_the_method(monkeypatch, svd
         weights = [weight for part in model.trained().values() for weight in part.parameters()]
         gradients.append(torch.cat([weight.grad.flatten() for weight in weights]))
     torch.testing.assert_close(curves[1][2:], curves[0][2:], atol=0, rtol=0.03)
+    scores = model._judge(torch.randn(500, 24))
+    assert not torch.equal(scores, scores.bfloat16().float())  # near 1 that would be 1, and its loss infinite
     exact, rounded = gradients
     assert rounded.dtype == torch.float32 and 1e-4 < (rounded - exact).norm() / exact.norm() < 0.05
 

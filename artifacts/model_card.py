@@ -17,10 +17,11 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     normalisation   {mean [3], std [3]} of RGB in [0, 1]
     hypothesis      "manifold" or "hypersphere"; null where unknown; inference is the same
     threshold       null where no image could be spared for it, else {score, pixel, false_alarm_rate, promised_rate,
-                    basis, count}. An image whose score is above `score` is an alarm. A pixel whose value in the anomaly
-                    map is above `pixel` is marked. Of normal images like the `count` calibration ones, at most
-                    promised_rate are alarms on average, and at most promised_rate have a marked pixel; false_alarm_rate
-                    is what was asked for. basis: "held-out normals" (not trained on) or "test normals"
+                    basis, count}. An image whose score is above `score` is an alarm, a pixel whose value in the anomaly
+                    map is above `pixel` is marked; `above` says how they are compared. Of normal images like the
+                    `count` calibration ones, at most promised_rate are alarms on average, and at most promised_rate
+                    have a marked pixel; false_alarm_rate is what was asked for. basis: "held-out normals" (not trained
+                    on) or "test normals"
     f1_max          null, or {score, f1, normal, defect}: the threshold of the highest F1 on the test images, which are
                     so many normal and defective ones
     statistics      {calibration, test_normal, test_defect}, each null or {count, mean, std, min, median, max} of the
@@ -47,12 +48,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.files import atomic_write
 
 FILE = "model.json"  # in a class folder; also the key of an exported file's metadata
 FORMAT = 1
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
+OK, NG, UNKNOWN = "OK", "NG", "-"  # verdicts
+DECIMALS = 5  # to which scores are compared; what an image shares a batch with changes the seventh
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,9 @@ class Threshold:
         least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
         basis = self.basis.removesuffix("s") if self.count == 1 else self.basis
         promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {basis}"
-        return f"threshold {self.score:.4f}, {promise}{least if self.promised_rate > self.false_alarm_rate else ''}"
+        never = "; nothing can be NG, as good images score as high as can be" if self.score >= 1 else ""
+        least = least if self.promised_rate > self.false_alarm_rate else ""
+        return f"threshold {self.score:.{DECIMALS}f}, {promise}{least}{never}"
 
 
 @dataclass(frozen=True)
@@ -206,8 +212,8 @@ class Calibration:
     def threshold(self, false_alarm_rate: float) -> Threshold:
         """Return the threshold that a share of at most false_alarm_rate of normal images exceeds, on average.
 
-        It is the score of rank ceil((n + 1)(1 - rate)) among n calibration images (split conformal prediction). Where
-        that rank is n + 1, the largest score is taken, which promises 1/(n + 1).
+        It is the score of rank ceil((n + 1)(1 - rate)) among n calibration images (split conformal prediction), rounded
+        up. Where that rank is n + 1, the largest score is taken, which promises 1/(n + 1).
 
         Raises:
             ValueError: the rate is not between 0 and 1.
@@ -215,7 +221,7 @@ class Calibration:
         count = len(self.scores)
         rank = min(conformal_rank(count, false_alarm_rate), count)
         promised = max(false_alarm_rate, 1 / (count + 1))
-        score, pixel = self.scores[rank - 1], self.map_maxima[rank - 1]
+        score, pixel = rounded_up(self.scores[rank - 1]), rounded_up(self.map_maxima[rank - 1])
         return Threshold(score, pixel, false_alarm_rate, promised, self.basis, count)
 
 
@@ -296,6 +302,31 @@ def conformal_rank(count: int, false_alarm_rate: float) -> int:
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1: give a share, as 0.01.")
     return math.ceil((count + 1) * (1 - Fraction(repr(float(false_alarm_rate)))))
+
+
+def above(values: ArrayLike, threshold: float) -> np.ndarray:
+    """Say of scores, or of an anomaly map's values, which are above a threshold; NaN is not.
+
+    Every verdict is made here: values are rounded to DECIMALS, the threshold is rounded up. So the image that a
+    threshold comes from is never above it, whatever is scored beside it and whichever program runs the model.
+    """
+    return rounded(values) > rounded_up(threshold)
+
+
+def verdict(score: float, threshold: float | None) -> str:
+    """Return NG for a score above the threshold, else OK; UNKNOWN without a threshold."""
+    return UNKNOWN if threshold is None else NG if above(score, threshold) else OK
+
+
+def rounded(values: ArrayLike) -> np.ndarray:
+    """Return scores as they are compared."""
+    return np.round(values, DECIMALS)
+
+
+def rounded_up(threshold: float) -> float:
+    """Return a threshold as scores are compared with it; again, it stays the same."""
+    steps = np.round(threshold * 10**DECIMALS, 4)  # what is on the grid stays there in binary fractions
+    return float(np.ceil(steps) / 10**DECIMALS)
 
 
 def _no_number(constant: str) -> None:

@@ -12,10 +12,11 @@ from threading import Event
 import numpy as np
 from PIL import Image
 
+from artifacts.model_card import DECIMALS, NG, UNKNOWN, rounded
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
-from inference.predictor import NG, UNKNOWN, Prediction, Predictor
+from inference.predictor import Prediction, Predictor
 from inference.score_file import FILE, PAGE, Row, ScoreFile, written_name
 from system.files import atomic_write
 from system.progress_bar import progress_bar
@@ -61,8 +62,8 @@ class Output:
         """
         limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
-            limit = "no threshold" if limits is None else f"threshold {limits.score:.4f}"
-            caption = f"{prediction.verdict}   score {prediction.score:.4f}, {limit}"
+            limit = "no threshold" if limits is None else f"threshold {limits.score:.{DECIMALS}f}"
+            caption = f"{prediction.verdict}   score {prediction.score:.{DECIMALS}f}, {limit}"
             pixel = None if limits is None else limits.pixel
             drawn = overlay.draw(np.asarray(image), prediction.map, pixel, caption)
             file = overlay.file_name(name)
@@ -76,9 +77,8 @@ class Output:
         """Return a picture's line."""
         limits = self.predictor.limits
         area, box = self.predictor.marked(prediction.map)
-        if limits is None:
-            return Row(name, prediction.score, prediction.verdict)
-        return Row(name, prediction.score, prediction.verdict, limits.score, area, *(box or (None,) * 4))
+        judged = name, float(rounded(prediction.score)), prediction.verdict
+        return Row(*judged) if limits is None else Row(*judged, limits.score, area, *(box or (None,) * 4))
 
 
 class Run:
@@ -124,7 +124,7 @@ class Run:
             arrivals.finish(path)
             for row in rows:
                 if row.score is not None:
-                    LOGGER.info("%s  %.4f  %s", row.image, row.score, row.verdict)
+                    LOGGER.info("%s  %.*f  %s", row.image, DECIMALS, row.score, row.verdict)
 
     def rows(self, paths: list[Path], opened: list[Opened]) -> list[list[Row]]:
         """Score pictures and write their files; return the lines of each."""

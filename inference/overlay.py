@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from artifacts.model_card import above
 from images.drawing import heatmap, overlay
 
 SAVERS = {
@@ -35,7 +36,7 @@ def draw(picture: np.ndarray, segmentation: np.ndarray, pixel_threshold: float |
     height, width = segmentation.shape
     drawn = overlay(picture, segmentation)
     if pixel_threshold is not None:
-        marked = segmentation > pixel_threshold  # NaN is not
+        marked = above(segmentation, pixel_threshold)  # NaN is not
         drawn[_border(marked, thickness=max(1, max(height, width) // 400))] = CONTOUR
     legend = _legend(max(width, LEAST_WIDTH), pixel_threshold, caption)
     canvas = np.full((height + len(legend), legend.shape[1], 3), PAPER, dtype=np.uint8)

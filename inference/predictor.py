@@ -16,14 +16,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from artifacts.model_card import Card
+from artifacts.model_card import UNKNOWN, Card, above, rounded_up, verdict
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
 
 LOGGER = logging.getLogger(__name__)
 
-OK, NG, UNKNOWN = "OK", "NG", "-"
 ONNX = ".onnx"
 
 
@@ -45,7 +44,7 @@ class Engine(Protocol):
 
 
 class Limits(NamedTuple):
-    """Above `score` a picture is NG, above `pixel` a pixel of its map is marked."""
+    """Above `score` a picture is NG, above `pixel` a pixel of its map is marked; see artifacts.model_card.above."""
 
     score: float
     pixel: float
@@ -131,7 +130,9 @@ class Predictor:
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
-        pixels = np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else anomaly_map > self.limits.pixel
+        pixels = (
+            np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else above(anomaly_map, self.limits.pixel)
+        )
         if not pixels.any():
             return 0, None
         rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
@@ -158,8 +159,8 @@ class Predictor:
         return self.engine(pixels, valid)
 
     def _prediction(self, score: float, anomaly_map: np.ndarray) -> Prediction:
-        verdict = UNKNOWN if self.limits is None else NG if score > self.limits.score else OK
-        return Prediction(float(score), anomaly_map, verdict)
+        judged = verdict(float(score), None if self.limits is None else self.limits.score)
+        return Prediction(float(score), anomaly_map, judged)
 
 
 def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Path | str | None, device: str) -> Engine:
@@ -188,7 +189,8 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
     if threshold is not None and false_alarm_rate is not None:
         raise ValueError("--threshold and --false_alarm_rate exclude each other: give one.")
     if threshold is not None:
-        return Limits(threshold, threshold if card.threshold is None else card.threshold.pixel)
+        pixel = threshold if card.threshold is None else card.threshold.pixel
+        return Limits(rounded_up(threshold), rounded_up(pixel))
     chosen = card.threshold
     if false_alarm_rate is not None:
         if card.calibration is None:
@@ -198,7 +200,7 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
         LOGGER.warning("%s has no threshold: the verdict is '%s'. Give --threshold for one.", card.name, UNKNOWN)
         return None
     LOGGER.info("%s: %s.", card.name, chosen)
-    return Limits(chosen.score, chosen.pixel)
+    return Limits(rounded_up(chosen.score), rounded_up(chosen.pixel))
 
 
 def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:

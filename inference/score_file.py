@@ -4,7 +4,7 @@ Columns: image, score, verdict, threshold, area, x, y, width, height, error. ima
 holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as lot7.tif#2. Letters
 that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the marked pixels, x and y
 are the left upper corner of the box around them, in pixels of the picture as it is seen (turned as its EXIF orientation
-says). What is not known is empty.
+says). What is not known is empty. Score and threshold are rounded as they are compared (artifacts.model_card.above).
 """
 
 import csv

@@ -63,6 +63,8 @@ def gather(tested: ImageScores, train_images: int | None, threshold: Threshold |
     found = Evidence(train_images=train_images, threshold=None if threshold is None else asdict(threshold))
     found.add(tested.paths, tested.labels, tested.scores)
     found.add_curves(tested.curves)
+    if threshold is not None:
+        found.judge()
     return found
 
 

@@ -61,14 +61,12 @@ class ClassPage:
     @property
     def threshold(self) -> float | None:
         """The score above which an image is an alarm."""
-        return None if self.evidence.threshold is None else self.evidence.threshold["score"]
+        return None if self.evidence.threshold is None else model_card.rounded_up(self.evidence.threshold["score"])
 
     @property
     def above(self) -> dict[int, int]:
         """Return how many test images score above the threshold, by label."""
-        found = zip(self.evidence.labels, self.evidence.scores, strict=True)
-        alarms = [label for label, score in found if score > self.threshold]
-        return {label: alarms.count(label) for label in (0, 1)}
+        return {label: self.evidence.alarms(label) for label in (0, 1)}
 
 
 def write(results_path: Path, out: Path | None = None) -> Path:
@@ -220,7 +218,7 @@ def _kinds(page: ClassPage) -> list[dict[str, Any]]:
         row = {"kind": kind, "label": label, "images": len(scores), "auroc": auroc, "above": None}
         row |= {"low": min(scores), "median": median(scores), "high": max(scores)}
         if page.threshold is not None:
-            row["above"] = sum(score > page.threshold for score in scores)
+            row["above"] = found.alarms(label, kind)
         rows.append(row)
     return rows
 
@@ -268,7 +266,7 @@ def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | N
     image, score = page.evidence.images[worst[rank]], page.evidence.scores[worst[rank]]
     shown = "with its defect outlined, and under its heat map" if label else "and the same under its heat map"
     alt = f"{image}, {'defective' if label else 'normal'}, score {_score(score)}: the picture {shown}"
-    wrong = page.threshold is not None and (score > page.threshold) != bool(label)
+    wrong = page.threshold is not None and (page.evidence.verdicts[worst[rank]] == model_card.NG) != bool(label)
     note = ("missed" if label else "false alarm") if wrong else ""
     return Picture(uri, width, height, f"{image} · {_score(score)}", alt, note)
 
@@ -315,7 +313,7 @@ def _epoch(value: float) -> str:
 
 
 def _score(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{value:.{model_card.DECIMALS}f}"
 
 
 def _breakable(text: Any) -> Markup:

@@ -247,6 +247,13 @@ def test_a_folder_is_predicted_without_pytorch(onnx_file, folder, tmp_path):
     assert (tmp_path / "out" / "overlays" / "000.png").is_file()
 
 
+def test_a_verdict_does_not_depend_on_the_program(onnx_file, folder, tmp_path):
+    paths = pictures(tmp_path, 4)
+    for path, alone in zip(paths, Predictor(folder).predict(paths), strict=True):
+        predictors = [Predictor(model, threshold=alone.score) for model in (onnx_file, folder)]
+        assert [each(path).verdict for each in predictors] == ["OK", "OK"]
+
+
 @pytest.mark.parametrize("options", [{"device": "cuda"}, {"device": "tpu"}, {"checkpoint": "a.pth"}])
 def test_options_that_an_exported_file_does_not_take(onnx_file, options):
     with pytest.raises(ValueError, match="--device|--checkpoint"):

@@ -120,6 +120,38 @@ def test_a_threshold_is_a_score_and_says_what_it_promises(rate: float, score: fl
     assert ("the lowest rate that" in str(found)) == (rate == 0.01)
 
 
+def test_what_shares_a_batch_with_an_image_changes_no_verdict() -> None:
+    assert not model_card.above(0.7111328, 0.7111325)
+    halves = (np.arange(1, 10**5, 7) + 0.5) / 10**5  # where rounding to the nearest would decide either way
+    drawn = np.random.default_rng(0).random(10_000, dtype=np.float32)
+    for threshold in [*halves.tolist(), *drawn.tolist()]:
+        around = threshold + np.array([-1e-6, -3e-7, 0, 3e-7, 1e-6, 1.6e-5])
+        assert model_card.above(around, threshold).tolist() == [False] * 5 + [True], threshold
+
+
+def test_rounding_once_more_changes_nothing() -> None:
+    steps = np.arange(10**5 + 1) / 10**5
+    np.testing.assert_array_equal(model_card.rounded(steps), steps)
+    assert all(model_card.rounded_up(step) == step for step in steps[::7].tolist())
+    assert model_card.rounded_up(0.711131) == 0.71114 and model_card.rounded_up(-0.000001) == 0
+
+
+def test_maps_of_single_precision_compare_as_scores_do() -> None:
+    steps = np.arange(1, 10**5) / 10**5
+    single = model_card.rounded(steps.astype(np.float32))
+    np.testing.assert_array_equal(single, steps.astype(np.float32))
+    for step in steps[::97].tolist():
+        assert model_card.above(np.float32([step - 1e-5, step, step + 1e-5, np.nan]), step).tolist() == [0, 0, 1, 0]
+
+
+def test_a_threshold_that_no_score_exceeds_says_so() -> None:
+    saturated = Calibration.of(model_card.HELD_OUT, [0.5, 0.999998], [0.5, 0.6]).threshold(0.01)
+    assert saturated.score == 1 and "nothing can be NG" in str(saturated)
+    assert "nothing can be NG" not in str(
+        Calibration.of(model_card.HELD_OUT, [0.5, 0.99998], [0.5, 0.6]).threshold(0.01)
+    )
+
+
 @pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])
 def test_a_rate_is_a_share(rate: float) -> None:
     with pytest.raises(ValueError, match="not between 0 and 1"):

@@ -65,7 +65,7 @@ def test_the_threshold_is_that_of_the_images_held_out(trained):
         2,
         0.4,
     )
-    assert found.threshold.score == found.calibration.scores[1]
+    assert found.threshold.score == model_card.rounded_up(found.calibration.scores[1])
     assert found.threshold.promised_rate == 0.4
 
 
@@ -76,7 +76,7 @@ def test_a_new_rate_changes_the_threshold_and_nothing_else(trained, data):
         outcome = call(data, trained, group=["--false_alarm_rate", rate], dataset=["--calibration", 0.4])
         assert outcome.exit_code == 0, outcome.output
         after = json.loads((folder_of(trained) / model_card.FILE).read_text())
-        assert after.pop("threshold")["score"] == before["calibration"]["scores"][score]
+        assert after.pop("threshold")["score"] == model_card.rounded_up(before["calibration"]["scores"][score])
         assert after == {key: value for key, value in before.items() if key != "threshold"}
     assert weights == {path: path.stat().st_mtime_ns for path in folder_of(trained).glob("*.pth")}
 

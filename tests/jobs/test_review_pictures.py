@@ -156,3 +156,4 @@ def test_a_test_gives_scores_and_curves(tmp_path: Path) -> None:
     assert np.allclose(found.scores, scores, atol=1e-8)
     assert set(found.curves) == {"image_roc", "pixel_roc", "pixel_pro"}
     assert (found.train_images, found.threshold["score"]) == (4, 0.5)
+    assert found.scores == tested.scores and found.verdicts == ["NG" if score > 0.5 else "OK" for score in scores]

@@ -32,6 +32,9 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     files of checkpoints without a card
     calibration     null, or {basis, scores, map_maxima}: scores, and highest values of the anomaly maps, of the
                     calibration images, both ascending: Calibration.threshold makes a threshold of them for any rate
+    scale           null, or {score, pixel}: of the calibration images, what a typical image scores, and below which
+                    value nine tenths of a typical one's map lie (medians). With the threshold they give calibrated
+                    scores and the colours of heat maps: see `calibrated`. Cards of earlier versions have none
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -57,6 +60,10 @@ FORMAT = 1
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
 OK, NG, UNKNOWN = "OK", "NG", "-"  # verdicts
 DECIMALS = 5  # to which scores are compared; what an image shares a batch with changes the seventh
+TYPICAL = 0.1  # the calibrated score of what is typical of normal images
+TYPICAL_SHARE = 0.9  # of a map's pixels that lie below what is typical of it
+LEAST_DISTANCE = 0.1  # in logits, between what is typical and the threshold
+LIMIT = 1e-6  # logits are of scores between it and 1 - it
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,19 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What is typical of normal images: their scores, and the pixels of their maps."""
+
+    score: float
+    pixel: float
+
+    @classmethod
+    def of(cls, scores: Sequence[float], pixels: Sequence[float]) -> "Scale | None":
+        """Take the medians over calibration images of their scores and typical pixels; None where there are none."""
+        return cls(float(np.median(scores)), float(np.median(pixels))) if len(scores) else None
+
+
+@dataclass(frozen=True)
 class Card:
     """The content of a model.json; see this module's docstring."""
 
@@ -251,6 +271,7 @@ class Card:
     provenance: Provenance
     calibration: Calibration | None
     recipe: Recipe | None = None
+    scale: Scale | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""
@@ -313,6 +334,33 @@ def above(values: ArrayLike, threshold: float) -> np.ndarray:
     return rounded(values) > rounded_up(threshold)
 
 
+def calibrated(values: ArrayLike, threshold: float | None, typical: float | None) -> np.ndarray:
+    """Bring scores, or an anomaly map's values, to a scale that is the same for all models, in (0, 1).
+
+    What is typical of normal images becomes TYPICAL, the threshold 0.5, and what lies as far above the threshold as
+    typical lies below it 1 - TYPICAL: logits are shifted and stretched. So order stays, and a score, rounded as it is
+    compared, is above its threshold exactly where the result is above 0.5. Without a threshold values stay as they
+    are, without a typical value logits are not stretched. NaN stays.
+    """
+    if threshold is None:
+        return np.asarray(values)
+    middle, steepness = float(_logit(rounded_up(threshold))), 1.0
+    if typical is not None:
+        steepness = float(-_logit(TYPICAL) / max(middle - _logit(typical), LEAST_DISTANCE))
+    return 1 / (1 + np.exp(steepness * (middle - _logit(values))))
+
+
+def scale_of(card: Card) -> Scale | None:
+    """Return a card's scale; None without calibration images.
+
+    Where an earlier version wrote the card, the lowest of the calibration maps' highest values stands in for the
+    typical pixel, which is not known and lies below it: the colours rise more steeply.
+    """
+    if card.scale is not None or card.calibration is None:
+        return card.scale
+    return Scale.of(card.calibration.scores, card.calibration.map_maxima[:1] * len(card.calibration.scores))
+
+
 def verdict(score: float, threshold: float | None) -> str:
     """Return NG for a score above the threshold, else OK; UNKNOWN without a threshold."""
     return UNKNOWN if threshold is None else NG if above(score, threshold) else OK
@@ -327,6 +375,11 @@ def rounded_up(threshold: float) -> float:
     """Return a threshold as scores are compared with it; again, it stays the same."""
     steps = np.round(threshold * 10**DECIMALS, 4)  # what is on the grid stays there in binary fractions
     return float(np.ceil(steps) / 10**DECIMALS)
+
+
+def _logit(values: ArrayLike) -> np.ndarray:
+    kept = np.clip(values, LIMIT, 1 - LIMIT)
+    return np.log(kept / (1 - kept))
 
 
 def _no_number(constant: str) -> None:

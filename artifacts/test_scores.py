@@ -38,6 +38,8 @@ class Evidence:
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
         verdicts: OK or NG, an image each; none without a threshold.
+        scale: as model.json has it; None where there is none, and in files of earlier versions, whose pictures have
+            other colours.
     """
 
     figures: dict[str, float | None] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Evidence:
     train_images: int | None = None
     threshold: dict[str, Any] | None = None
     verdicts: list[str] = field(default_factory=list)
+    scale: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not self.verdicts:  # files of earlier versions have none

@@ -62,11 +62,7 @@ class Output:
         """
         limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
-            limit = "no threshold" if limits is None else f"threshold {limits.score:.{DECIMALS}f}"
-            caption = f"{prediction.verdict}   score {prediction.score:.{DECIMALS}f}, {limit}"
-            pixel = None if limits is None else limits.pixel
-            drawn = overlay.draw(np.asarray(image), prediction.map, pixel, caption)
-            file = overlay.file_name(name)
+            drawn, file = overlay.draw(np.asarray(image), prediction, self.predictor), overlay.file_name(name)
             atomic_write(self.folder / OVERLAYS / file, overlay.encode(drawn, file))
         if self.save_maps:
             content = overlay.encode_map(prediction.map, self.save_maps)
@@ -78,7 +74,9 @@ class Output:
         limits = self.predictor.limits
         area, box = self.predictor.marked(prediction.map)
         judged = name, float(rounded(prediction.score)), prediction.verdict
-        return Row(*judged) if limits is None else Row(*judged, limits.score, area, *(box or (None,) * 4))
+        if limits is None:
+            return Row(*judged)
+        return Row(*judged, limits.score, area, *(box or (None,) * 4), calibrated=prediction.calibrated)
 
 
 class Run:

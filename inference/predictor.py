@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from artifacts.model_card import UNKNOWN, Card, above, rounded_up, verdict
+from artifacts import model_card
+from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_up, verdict
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from inference.tiles import Blend, Box, Tiling
@@ -50,18 +51,25 @@ class Limits(NamedTuple):
     pixel: float
 
 
-class Prediction(NamedTuple):
-    """What a model says of a picture.
+class Judged(NamedTuple):
+    """Score, map and verdict."""
+
+    score: float
+    map: np.ndarray
+    verdict: str
+
+
+class Prediction(Judged):
+    """What a model says of a picture; as a tuple it is score, map, verdict.
 
     Attributes:
         score: in (0, 1); with tiles the highest of theirs.
         map: float32 of the picture's own size, in (0, 1); NaN on what the model's centre crop cuts away.
         verdict: "OK", "NG", or "-" without a threshold.
+        calibrated: the score on a scale where 0.5 is the threshold (artifacts.model_card.calibrated); None without one.
     """
 
-    score: float
-    map: np.ndarray
-    verdict: str
+    calibrated: float | None = None
 
 
 class Predictor:
@@ -80,6 +88,7 @@ class Predictor:
 
     Attributes:
         limits: None without a threshold.
+        scale: what is typical of normal pictures; None where that is not known.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
@@ -93,6 +102,7 @@ class Predictor:
         self.engine = open_engine(Path(model), checkpoint, backbone_weights, device)
         self.geometry = Geometry.from_dict(self.engine.card.geometry)
         self.limits = _limits(self.engine.card, threshold, false_alarm_rate)
+        self.scale = _scale(self.engine.card)
         self.tiling, self.batch_size = tiling, batch_size
         if tiling is not None:
             _check_tiles(tiling, self.geometry)
@@ -139,6 +149,11 @@ class Predictor:
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         return int(pixels.sum()), tuple(map(int, box))
 
+    def levels(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """Bring a map to the scale of its colours: 0.1 is typical of normal pictures, 0.5 the threshold of pixels."""
+        limit = None if self.limits is None else self.limits.pixel
+        return model_card.calibrated(anomaly_map, limit, None if self.scale is None else self.scale.pixel)
+
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)
         boxes, blend, best = tiling.boxes(size), Blend(size, tiling.overlap), 0.0
@@ -159,8 +174,12 @@ class Predictor:
         return self.engine(pixels, valid)
 
     def _prediction(self, score: float, anomaly_map: np.ndarray) -> Prediction:
-        judged = verdict(float(score), None if self.limits is None else self.limits.score)
-        return Prediction(float(score), anomaly_map, judged)
+        limit = None if self.limits is None else self.limits.score
+        found = Prediction(float(score), anomaly_map, verdict(float(score), limit))
+        if limit is not None:
+            typical = None if self.scale is None else self.scale.score
+            found.calibrated = float(model_card.calibrated(rounded(float(score)), limit, typical))
+        return found
 
 
 def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Path | str | None, device: str) -> Engine:
@@ -201,6 +220,16 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
         return None
     LOGGER.info("%s: %s.", card.name, chosen)
     return Limits(rounded_up(chosen.score), rounded_up(chosen.pixel))
+
+
+def _scale(card: Card) -> Scale | None:
+    """Return the card's scale, and say so where it is estimated."""
+    if card.scale is None and card.calibration is not None:
+        LOGGER.info(
+            "%s was made by an earlier version: the colours of its heat maps are estimated from its threshold's "
+            "pictures. Train it again for exact ones.", card.name,
+        )  # fmt: skip
+    return model_card.scale_of(card)
 
 
 def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:

@@ -187,11 +187,12 @@ def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
         ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
         ("AUROC without the average", {"image": "i-auroc-raw", "pixel": "p-auroc-raw"}, "epoch", "AUROC", None),
         ("Loss", {"loss": "loss"}, "iteration", "loss", None),
-        ("Told apart in training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
+        ("Separation during training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
     )
     drawn = []
     for title, tags, x, y, mark in parts:
-        curves = {name: page.evidence.training[tag] for name, tag in tags.items() if tag in page.evidence.training}
+        found = {name: page.evidence.training.get(tag, [[]]) for name, tag in tags.items()}
+        curves = {name: curve for name, curve in found.items() if len(curve[0]) > 1}  # a point is no curve
         mark = None if mark is None or math.isnan(mark) else mark
         if curves:
             drawn.append((title, svg.training(curves, f"{page.result.name}: {title.lower()}", x, y, mark)))
@@ -268,7 +269,15 @@ def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | N
     alt = f"{image}, {'defective' if label else 'normal'}, score {_score(score)}: the picture {shown}"
     wrong = page.threshold is not None and (page.evidence.verdicts[worst[rank]] == model_card.NG) != bool(label)
     note = ("missed" if label else "false alarm") if wrong else ""
-    return Picture(uri, width, height, f"{image} · {_score(score)}", alt, note)
+    return Picture(uri, width, height, f"{image} · {_score(score)}{_calibrated(page.evidence, score)}", alt, note)
+
+
+def _calibrated(found: Evidence, score: float) -> str:
+    """Return a score in brackets on the scale where 0.5 is the threshold; nothing where that is not known."""
+    if found.threshold is None or found.scale is None:
+        return ""
+    value = model_card.calibrated(model_card.rounded(score), found.threshold["score"], found.scale["score"])
+    return f" ({value:.2f})"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

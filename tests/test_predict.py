@@ -158,6 +158,30 @@ def test_a_score_is_written_as_it_was_compared(folder, tmp_path, caplog):
         assert row["score"] == f"{score:.5f}".rstrip("0")
 
 
+def test_a_calibrated_score_says_what_the_verdict_says(model, tmp_path):
+    paths = pictures(tmp_path / "in", 5)
+    change_card(model, scale=model_card.Scale(0.6, 0.1))
+    scores = sorted(each.score for each in Predictor(model).predict(paths))
+    assert call("--model", model, "--out", tmp_path / "out", "--threshold", scores[2], tmp_path / "in").exit_code == 0
+    found = rows(tmp_path / "out")
+    assert [row["verdict"] == "NG" for row in found] == [float(row["calibrated"]) > 0.5 for row in found]
+    assert sum(row["verdict"] == "NG" for row in found) == 2
+    score, anomaly_map, verdict = found = Predictor(model, threshold=scores[0])(paths[0])  # three, as ever
+    assert (score, verdict) == (found.score, found.verdict) and anomaly_map is found.map
+    assert found.calibrated == pytest.approx(float(model_card.calibrated(score, scores[0], 0.6)), abs=1e-4)
+
+
+def test_a_model_of_an_earlier_version_estimates_its_colours_and_says_so(model, tmp_path, caplog):
+    caplog.set_level("INFO")
+    content = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    del content["scale"]
+    (model / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    predictor = Predictor(model)
+    assert "was made by an earlier version: the colours of its heat maps are estimated" in caplog.text
+    assert predictor.scale == model_card.Scale(0.4, 0.1)
+    assert 0 < predictor(pictures(tmp_path, 1)[0]).calibrated < 1
+
+
 def test_the_threshold_is_not_used_for_other_weights(model, tmp_path, caplog):
     glass = build(backbones.load("resnet18", "random"))
     torch.save(glass.weights(), tmp_path / "other.pth")

@@ -200,6 +200,18 @@ def test_a_class_without_test_images(tmp_path: Path) -> None:
     assert "Threshold 0.90000, set by 1 held-out normals." in text
 
 
+def test_pictures_of_earlier_versions_are_not_said_to_have_todays_colours(tmp_path: Path) -> None:
+    folder = add_class(tmp_path)
+    content = json.loads((folder / test_scores.EVIDENCE_FILE).read_text())
+    content["threshold"] = {"score": 0.4, "pixel": 0.3, "basis": "test normals", "count": 10}
+    for scale in (None, {"score": 0.2, "pixel": 0.1}):
+        (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content | {"scale": scale}))
+        page = Parsed(report_page.build(tmp_path))
+        assert ("marked above 0.30000" in page.text) == ("0.5 is the threshold" in page.text) == (scale is not None)
+        lowest = page.text.partition("001.png · ")[2] or page.text
+        assert bool(re.search(r"png · 0\.\d{5} \(0\.\d\d\)", lowest)) == (scale is not None)
+
+
 def test_the_image_that_sets_the_threshold_is_no_false_alarm(tmp_path: Path) -> None:
     folder = add_class(tmp_path)
     content = json.loads((folder / test_scores.EVIDENCE_FILE).read_text())

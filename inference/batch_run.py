@@ -60,7 +60,6 @@ class Output:
         Raises:
             OSError: they cannot be written.
         """
-        limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
             drawn, file = overlay.draw(np.asarray(image), prediction, self.predictor), overlay.file_name(name)
             atomic_write(self.folder / OVERLAYS / file, overlay.encode(drawn, file))

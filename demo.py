@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from artifacts import layout
+from artifacts.model_card import NG
 from backbones import IMAGENET
 from images import drawing, reading
 from images.contact_sheet import contact_sheet, outlined
@@ -57,21 +58,18 @@ def cells(run: Path, data: Path, classname: str) -> list[Cell]:
     """Predict the first test picture of each kind; none is chosen.
 
     Returns:
-        a cell a picture: itself, with the outline of its defect; its heat map; the same map in colours that run from
-        the lowest to the highest value on the pictures of all cells.
+        a cell a picture: itself, with the outline of its defect; and under its heat map, in the model's colours.
     """
     kinds = ["good", *(defect.__name__ for defect in DEFECTS)]
     paths = [data / classname / "test" / kind / "000.png" for kind in kinds]
     predictor = Predictor(layout.class_folder(run, 0, f"mvtec_{classname}"), device="cpu")
-    found = predictor.predict(paths)
-    lowest, highest = min(each.map.min() for each in found), max(each.map.max() for each in found)
     drawn = []
-    for kind, path, each in zip(kinds, paths, found, strict=True):
+    for kind, path, each in zip(kinds, paths, predictor.predict(paths), strict=True):
         picture, truth = np.asarray(reading.open_rgb(path)), data / classname / "ground_truth" / kind / "000_mask.png"
         marked = outlined(picture, np.asarray(reading.open_mask(truth)) / 255, apart=2) if kind != "good" else picture
-        stretched = drawing.heatmap((each.map - lowest) / (highest - lowest))
-        caption = f"{classname}, {kind}: {each.score:.2f}, {each.verdict}"
-        drawn.append((caption, [marked, drawing.heatmap(each.map), stretched]))
+        shown = drawing.tinted(picture, predictor.levels(each.map))
+        shown = drawing.mark_peak(shown, each.map) if each.verdict == NG else shown
+        drawn.append((f"{classname}, {kind}: {each.calibrated:.2f}, {each.verdict}", [marked, shown]))
     return drawn
 
 

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from artifacts.model_card import TYPICAL_SHARE
+
 EXACT_PIXELS = 2**26  # values kept before folding; 270 MB, 800 images of 288 x 288
 FOLD_SHIFT = 8  # low bits of a float32 that folding drops: 15 of the mantissa's 23 stay
 # Bins, counted from that of 0: of float32 bits, but from 0.5 on of the distance from 1, which is 2**-24 at least.
@@ -176,11 +178,12 @@ class ImageMetrics:
 
 
 class ImageScores:
-    """The score, the highest map value, the label and the path of each image, in the order they come; the curves."""
+    """The score, highest and typical map value, label and path of each image, in the order they come; the curves."""
 
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.map_maxima: list[float] = []
+        self.map_typical: list[float] = []
         self.labels: list[int] = []
         self.paths: list[str] = []
         self.curves: dict[str, np.ndarray] = {}
@@ -189,6 +192,7 @@ class ImageScores:
         """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1, and paths where known."""
         self.scores.extend(np.asarray(scores, np.float64).tolist())
         self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
+        self.map_typical.extend(float(np.quantile(each[~np.isnan(each)], TYPICAL_SHARE)) for each in np.asarray(maps))
         self.labels.extend(np.asarray(labels).tolist())
         self.paths.extend(paths)
 
@@ -201,6 +205,10 @@ class ImageScores:
         """Return scores and highest map values of the images with a label."""
         chosen = np.asarray(self.labels, dtype=np.int64) == label
         return np.asarray(self.scores)[chosen], np.asarray(self.map_maxima)[chosen]
+
+    def typical(self, label: int) -> np.ndarray:
+        """Return below which value TYPICAL_SHARE of each map lies, of the images with a label."""
+        return np.asarray(self.map_typical)[np.asarray(self.labels, dtype=np.int64) == label]
 
 
 class PixelMetrics:

@@ -19,10 +19,11 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
+from artifacts.model_card import NG
 from images.reading import IMAGE_SUFFIXES, find_files, kind_of, writable
 from inference import score_file
 from inference.batch_run import UNREADABLE, Output, Run, is_own
-from inference.predictor import NG, Predictor
+from inference.predictor import Predictor
 from inference.score_file import ScoreFile
 from inference.tiles import Tiling
 from system.files import told

@@ -17,10 +17,11 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     normalisation   {mean [3], std [3]} of RGB in [0, 1]
     hypothesis      "manifold" or "hypersphere"; null where unknown; inference is the same
     threshold       null where no image could be spared for it, else {score, pixel, false_alarm_rate, promised_rate,
-                    basis, count}. An image whose score is above `score` is an alarm. A pixel whose value in the anomaly
-                    map is above `pixel` is marked. Of normal images like the `count` calibration ones, at most
-                    promised_rate are alarms on average, and at most promised_rate have a marked pixel; false_alarm_rate
-                    is what was asked for. basis: "held-out normals" (not trained on) or "test normals"
+                    basis, count}. An image whose score is above `score` is an alarm, a pixel whose value in the anomaly
+                    map is above `pixel` is marked; `above` says how they are compared. Of normal images like the
+                    `count` calibration ones, at most promised_rate are alarms on average, and at most promised_rate
+                    have a marked pixel; false_alarm_rate is what was asked for. basis: "held-out normals" (not trained
+                    on) or "test normals"
     f1_max          null, or {score, f1, normal, defect}: the threshold of the highest F1 on the test images, which are
                     so many normal and defective ones
     statistics      {calibration, test_normal, test_defect}, each null or {count, mean, std, min, median, max} of the
@@ -33,6 +34,9 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     calibration images, both ascending: Calibration.threshold makes a threshold of them for any rate
     pixels          null or missing where unknown, else {bits, brightness}: bits of the values in 16-bit files, null for
                     what the file says; lowest and highest brightness (images/checks.py) of the training images
+    scale           null, or {score, pixel}: of the calibration images, what a typical image scores, and below which
+                    value nine tenths of a typical one's map lie (medians). With the threshold they give calibrated
+                    scores and the colours of heat maps: see `calibrated`. Cards of earlier versions have none
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -49,6 +53,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.files import atomic_write
 
@@ -57,6 +62,12 @@ FORMAT = 1
 # What reading JSON that is damaged, or other JSON than it should be, raises; too deep a nesting is a RecursionError.
 WRONG_JSON = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
+OK, NG, UNKNOWN = "OK", "NG", "-"  # verdicts
+DECIMALS = 5  # to which scores are compared; what an image shares a batch with changes the seventh
+TYPICAL = 0.1  # the calibrated score of what is typical of normal images
+TYPICAL_SHARE = 0.9  # of a map's pixels that lie below what is typical of it
+LEAST_DISTANCE = 0.1  # in logits, between what is typical and the threshold
+LIMIT = 1e-6  # logits are of scores between it and 1 - it
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,9 @@ class Threshold:
         least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
         basis = self.basis.removesuffix("s") if self.count == 1 else self.basis
         promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {basis}"
-        return f"threshold {self.score:.4f}, {promise}{least if self.promised_rate > self.false_alarm_rate else ''}"
+        never = "; nothing can be NG, as good images score as high as can be" if self.score >= 1 else ""
+        least = least if self.promised_rate > self.false_alarm_rate else ""
+        return f"threshold {self.score:.{DECIMALS}f}, {promise}{least}{never}"
 
 
 @dataclass(frozen=True)
@@ -210,8 +223,8 @@ class Calibration:
     def threshold(self, false_alarm_rate: float) -> Threshold:
         """Return the threshold that a share of at most false_alarm_rate of normal images exceeds, on average.
 
-        It is the score of rank ceil((n + 1)(1 - rate)) among n calibration images (split conformal prediction). Where
-        that rank is n + 1, the largest score is taken, which promises 1/(n + 1).
+        It is the score of rank ceil((n + 1)(1 - rate)) among n calibration images (split conformal prediction), rounded
+        up. Where that rank is n + 1, the largest score is taken, which promises 1/(n + 1).
 
         Raises:
             ValueError: the rate is not between 0 and 1.
@@ -219,7 +232,7 @@ class Calibration:
         count = len(self.scores)
         rank = min(conformal_rank(count, false_alarm_rate), count)
         promised = max(false_alarm_rate, 1 / (count + 1))
-        score, pixel = self.scores[rank - 1], self.map_maxima[rank - 1]
+        score, pixel = rounded_up(self.scores[rank - 1]), rounded_up(self.map_maxima[rank - 1])
         return Threshold(score, pixel, false_alarm_rate, promised, self.basis, count)
 
 
@@ -244,6 +257,18 @@ class Pixels:
         return low <= 2 * brightness and brightness <= 2 * high
 
 
+class Scale:
+    """What is typical of normal images: their scores, and the pixels of their maps."""
+
+    score: float
+    pixel: float
+
+    @classmethod
+    def of(cls, scores: Sequence[float], pixels: Sequence[float]) -> "Scale | None":
+        """Take the medians over calibration images of their scores and typical pixels; None where there are none."""
+        return cls(float(np.median(scores)), float(np.median(pixels))) if len(scores) else None
+
+
 @dataclass(frozen=True)
 class Card:
     """The content of a model.json; see this module's docstring."""
@@ -263,6 +288,7 @@ class Card:
     calibration: Calibration | None
     recipe: Recipe | None = None
     pixels: Pixels | None = None
+    scale: Scale | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""
@@ -314,6 +340,63 @@ def conformal_rank(count: int, false_alarm_rate: float) -> int:
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1: give a share, as 0.01.")
     return math.ceil((count + 1) * (1 - Fraction(repr(float(false_alarm_rate)))))
+
+
+def above(values: ArrayLike, threshold: float) -> np.ndarray:
+    """Say of scores, or of an anomaly map's values, which are above a threshold; NaN is not.
+
+    Every verdict is made here: values are rounded to DECIMALS, the threshold is rounded up. So the image that a
+    threshold comes from is never above it, whatever is scored beside it and whichever program runs the model.
+    """
+    return rounded(values) > rounded_up(threshold)
+
+
+def calibrated(values: ArrayLike, threshold: float | None, typical: float | None) -> np.ndarray:
+    """Bring scores, or an anomaly map's values, to a scale that is the same for all models, in (0, 1).
+
+    What is typical of normal images becomes TYPICAL, the threshold 0.5, and what lies as far above the threshold as
+    typical lies below it 1 - TYPICAL: logits are shifted and stretched. So order stays, and a score, rounded as it is
+    compared, is above its threshold exactly where the result is above 0.5. Without a threshold values stay as they
+    are, without a typical value logits are not stretched. NaN stays.
+    """
+    if threshold is None:
+        return np.asarray(values)
+    middle, steepness = float(_logit(rounded_up(threshold))), 1.0
+    if typical is not None:
+        steepness = float(-_logit(TYPICAL) / max(middle - _logit(typical), LEAST_DISTANCE))
+    return 1 / (1 + np.exp(steepness * (middle - _logit(values))))
+
+
+def scale_of(card: Card) -> Scale | None:
+    """Return a card's scale; None without calibration images.
+
+    Where an earlier version wrote the card, the lowest of the calibration maps' highest values stands in for the
+    typical pixel, which is not known and lies below it: the colours rise more steeply.
+    """
+    if card.scale is not None or card.calibration is None:
+        return card.scale
+    return Scale.of(card.calibration.scores, card.calibration.map_maxima[:1] * len(card.calibration.scores))
+
+
+def verdict(score: float, threshold: float | None) -> str:
+    """Return NG for a score above the threshold, else OK; UNKNOWN without a threshold."""
+    return UNKNOWN if threshold is None else NG if above(score, threshold) else OK
+
+
+def rounded(values: ArrayLike) -> np.ndarray:
+    """Return scores as they are compared."""
+    return np.round(values, DECIMALS)
+
+
+def rounded_up(threshold: float) -> float:
+    """Return a threshold as scores are compared with it; again, it stays the same."""
+    steps = np.round(threshold * 10**DECIMALS, 4)  # what is on the grid stays there in binary fractions
+    return float(np.ceil(steps) / 10**DECIMALS)
+
+
+def _logit(values: ArrayLike) -> np.ndarray:
+    kept = np.clip(values, LIMIT, 1 - LIMIT)
+    return np.log(kept / (1 - kept))
 
 
 def no_number(constant: str) -> None:

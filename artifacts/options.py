@@ -52,6 +52,7 @@ def option(
     compared: bool = False,
     recorded: str = "",
     reader: str = "",
+    off: str = "",
     **parameter: Any,
 ) -> Any:
     """Return a field that is an option of the command line.
@@ -66,6 +67,7 @@ def option(
         compared: whether tables of many runs tell them apart by it.
         recorded: its name among a run's settings, if another.
         reader: its name as an argument of the readers, if another.
+        off: the name that turns a flag off which may be on by default.
         parameter: further arguments for click.option.
     """
     shapes += (COMPARED,) * compared
@@ -73,7 +75,7 @@ def option(
         shown = f"{default}; {own} for {OWN}" if own != default else f"{default}"
         parameter = {"default": None, "show_default": shown, **parameter}
     described = {"help": help, "flags": flags, "shapes": shapes, "paper": paper, "own": own, "parameter": parameter}
-    return field(default=default, metadata=described | {"recorded": recorded, "reader": reader})
+    return field(default=default, metadata=described | {"recorded": recorded, "reader": reader, "off": off})
 
 
 def argument(default: Any, **parameter: Any) -> Any:
@@ -448,6 +450,15 @@ class DataOptions:
     skip_broken: bool = option(
         False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True
     )
+    release_pictures: bool = option(
+        True,
+        "Pictures of tests in eval/ and training/: as released, heat maps in fixed colours, or the image under colours "
+        "that follow the model's calibration.",
+        own=False,
+        off="calibrated_pictures",
+        is_flag=True,
+        show_default=f"as released; calibrated for {OWN}",
+    )
     augment: bool = option(False, IGNORED, shapes=(READER,), is_flag=True)
     name: str = argument("", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd", OWN]))
     data_path: Path = argument(Path(), type=click.Path(path_type=Path))
@@ -553,4 +564,5 @@ def _parameter(item: Field) -> Callable[[Callable], Callable]:
         return click.argument(item.name, **about["parameter"])
     default = list(item.default) if isinstance(item.default, tuple) else item.default
     given = {"default": default, "help": about["help"], **about["parameter"]}
-    return click.option(f"--{item.name}", *about["flags"], **given)
+    name = f"--{item.name}/--{about['off']}" if about["off"] else f"--{item.name}"
+    return click.option(name, *about["flags"], **given)

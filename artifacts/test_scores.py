@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from artifacts.model_card import WRONG_JSON, no_number, typed
+from artifacts.model_card import NG, WRONG_JSON, no_number, typed, verdict
 
 EVIDENCE_FILE = "evidence.json"
 DECIMALS = 5  # of a curve's points
@@ -32,11 +32,14 @@ class Evidence:
         images: "<folder>/<file>" of each test image, in the readers' order, which numbers the pictures.
         kinds: of defect, an image each.
         labels: 0 (normal) or 1 (defect), an image each.
-        scores: an image each.
+        scores: an image each, as the model gave them.
         curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
         training: curves by tag: iterations (of EVALUATIONS and RAW: epochs) and values.
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
+        verdicts: OK or NG, an image each; none without a threshold.
+        scale: as model.json has it; None where there is none, and in files of earlier versions, whose pictures have
+            other colours.
     """
 
     figures: dict[str, float | None] = field(default_factory=dict)
@@ -48,11 +51,10 @@ class Evidence:
     training: dict[str, Curve] = field(default_factory=dict)
     train_images: int | None = None
     threshold: dict[str, Any] | None = None
+    verdicts: list[str] = field(default_factory=list)
+    scale: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(each) for each in (self.images, self.kinds, self.labels, self.scores)}
-        if len(lengths) > 1:
-            raise ValueError("images, kinds, labels and scores are not of one length")
         if not {*self.labels} <= {0, 1}:
             raise ValueError("labels are not 0 and 1")
         curves = [*self.curves.values(), *self.training.values()]
@@ -60,13 +62,27 @@ class Evidence:
             raise ValueError("a curve is not x and y of one length")
         if self.threshold is not None and not isinstance(self.threshold.get("score"), float):
             raise ValueError("threshold has no score")
+        if self.threshold is not None and not self.verdicts:  # files of earlier versions have none
+            self.judge()
+        verdicts = self.verdicts or self.scores
+        if len({len(each) for each in (self.images, self.kinds, self.labels, self.scores, verdicts)}) > 1:
+            raise ValueError("images, kinds, labels, scores and verdicts are not of one length")
 
     def add(self, paths: Sequence[str], labels: ArrayLike, scores: ArrayLike) -> None:
         """Take test images: paths, labels and scores, of one length."""
         self.images += ["/".join(PurePath(path).parts[-2:]) for path in paths]
         self.kinds += [PurePath(path).parent.name for path in paths]
         self.labels += np.asarray(labels).ravel().astype(int).tolist()
-        self.scores += [float(f"{score:.9g}") for score in np.asarray(scores, np.float32).ravel()]
+        self.scores += np.asarray(scores, np.float64).ravel().tolist()
+
+    def judge(self) -> None:
+        """Give each image its verdict by the threshold."""
+        self.verdicts = [verdict(score, self.threshold["score"]) for score in self.scores]
+
+    def alarms(self, label: int, kind: str | None = None) -> int:
+        """Return how many images with a label are NG; of one kind, or of all."""
+        found = zip(self.labels, self.kinds, self.verdicts, strict=True)
+        return sum(judged == NG and each == label and kind in (None, name) for each, name, judged in found)
 
     def add_curves(self, curves: Mapping[str, np.ndarray]) -> None:
         """Take curves [2, K] of the test."""

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from artifacts import model_card, run_info, test_scores
-from artifacts.model_card import Calibration
+from artifacts.model_card import Calibration, above
 from datasets.base import DatasetSplit
 from datasets.mvtec import MVTecDataset
 from inference.predictor import Predictor
@@ -47,7 +47,7 @@ def scores_of_trained(folder: Path, data: Path) -> list[float]:
 def counted(calibration: Scores, others: Scores, rate: float) -> int:
     """Return how many of the other images are false alarms by the threshold that promises a rate."""
     threshold = Calibration.of("", calibration, calibration).threshold(rate).score
-    return sum(score > threshold for score in others)
+    return int(above(others, threshold).sum())
 
 
 def once(calibration: Scores, others: Scores, what: tuple[str, str]) -> dict:

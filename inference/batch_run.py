@@ -13,10 +13,11 @@ from threading import Event
 import numpy as np
 from PIL import Image
 
+from artifacts.model_card import DECIMALS, NG, UNKNOWN, rounded
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
-from inference.predictor import NG, UNKNOWN, Prediction, Predictor, batches, one_ahead
+from inference.predictor import Prediction, Predictor, batches, one_ahead
 from inference.score_file import FILE, PAGE, Row, ScoreFile, written_name
 from system.files import atomic_write
 from system.progress_bar import progress_bar
@@ -60,13 +61,8 @@ class Output:
         Raises:
             OSError: they cannot be written.
         """
-        limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
-            limit = "no threshold" if limits is None else f"threshold {limits.score:.4f}"
-            caption = f"{prediction.verdict}   score {prediction.score:.4f}, {limit}"
-            pixel = None if limits is None else limits.pixel
-            drawn = overlay.draw(np.asarray(image), prediction.map, pixel, caption)
-            file = overlay.file_name(name)
+            drawn, file = overlay.draw(np.asarray(image), prediction, self.predictor), overlay.file_name(name)
             atomic_write(self.folder / OVERLAYS / file, overlay.encode(drawn, file))
         if self.save_maps:
             content = overlay.encode_map(prediction.map, self.save_maps)
@@ -76,10 +72,11 @@ class Output:
     def row(self, name: str, prediction: Prediction) -> Row:
         """Return a picture's line."""
         limits = self.predictor.limits
+        judged = name, float(rounded(prediction.score)), prediction.verdict
         if limits is None:
-            return Row(name, prediction.score, prediction.verdict)
+            return Row(*judged)
         area, box = self.predictor.marked(prediction.map)
-        return Row(name, prediction.score, prediction.verdict, limits.score, area, *(box or (None,) * 4))
+        return Row(*judged, limits.score, area, *(box or (None,) * 4), calibrated=prediction.calibrated)
 
 
 class Run:
@@ -136,7 +133,7 @@ class Run:
             arrivals.finish(path)
             for row in rows:
                 if row.score is not None:
-                    LOGGER.info("%s  %.4f  %s", row.image, row.score, row.verdict)
+                    LOGGER.info("%s  %.*f  %s", row.image, DECIMALS, row.score, row.verdict)
 
     def rows(self, paths: list[Path], opened: list[Opened]) -> Iterator[list[Row]]:
         """Score pictures, and begin to write their files; yield the lines of each when its files are written."""

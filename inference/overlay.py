@@ -1,6 +1,7 @@
-"""The picture that shows a verdict: heat map and contour over the picture, and under it a scale with the threshold.
+"""The picture that shows a verdict: heat map and contour over the picture, and under it the verdict and a scale.
 
-Colours mean the same on every picture: the scale is fixed, never stretched to a picture's own values.
+Colours mean the same on every picture of a model, and follow its calibration: what is typical of normal pictures stays
+as it is, the threshold is where colour begins to be strong (images.drawing.tinted).
 """
 
 import io
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from images.drawing import heatmap, overlay
+from artifacts.model_card import DECIMALS, NG, OK, above
+from images.drawing import mark_peak, tinted
+from inference.predictor import Prediction, Predictor
 
 SAVERS = {
     ".png": "PNG",
@@ -24,20 +27,26 @@ JPEG_QUALITY = 92
 LEAST_WIDTH = 240  # of the legend; a narrower picture stands at its left
 CONTOUR = (255, 255, 255)
 PAPER, INK = (255, 255, 255), (0, 0, 0)
+BANNERS = {OK: (23, 102, 58), NG: (178, 24, 24)}  # white words are read on both
+NO_BANNER = (90, 99, 110)
+GRAY = 150  # of the part under the scale's colours
 
 
-def draw(picture: np.ndarray, segmentation: np.ndarray, pixel_threshold: float | None, caption: str) -> np.ndarray:
+def draw(picture: np.ndarray, found: Prediction, predictor: Predictor) -> np.ndarray:
     """Draw a picture, uint8 RGB [H, W, 3], with its map [H, W] over it and a legend under it.
 
     The picture keeps its size and place, so that a pixel of the result is that pixel of the picture. What is above the
-    pixel threshold has a white contour, outside which it is not. Where the map is NaN, the picture shows alone.
+    pixel threshold has a white contour, outside which it is not. Where the verdict is NG, a ring is around the highest
+    value, marked or not. Where the map is NaN, the picture shows alone.
     """
-    height, width = segmentation.shape
-    drawn = overlay(picture, segmentation)
-    if pixel_threshold is not None:
-        marked = segmentation > pixel_threshold  # NaN is not
+    height, width = found.map.shape
+    drawn = tinted(picture, predictor.levels(found.map))
+    if predictor.limits is not None:
+        marked = above(found.map, predictor.limits.pixel)  # NaN is not
         drawn[_border(marked, thickness=max(1, max(height, width) // 400))] = CONTOUR
-    legend = _legend(max(width, LEAST_WIDTH), pixel_threshold, caption)
+    if found.verdict == NG:
+        drawn = mark_peak(drawn, found.map)
+    legend = _legend(max(width, LEAST_WIDTH), found, predictor)
     canvas = np.full((height + len(legend), legend.shape[1], 3), PAPER, dtype=np.uint8)
     canvas[:height, :width] = drawn
     canvas[height:] = legend
@@ -87,24 +96,41 @@ def _grown(marked: np.ndarray, axis: int, thickness: int) -> np.ndarray:
     return grown
 
 
-def _legend(width: int, pixel_threshold: float | None, caption: str) -> np.ndarray:
-    """Draw the caption and, under it, the colours from 0 to 1 with a mark at the threshold; uint8 [h, width, 3]."""
+def _legend(width: int, found: Prediction, predictor: Predictor) -> np.ndarray:
+    """Draw the verdict's banner and, under it, the scale of colours with both thresholds; uint8 [h, width, 3]."""
     size = max(11, min(40, width // 40))
-    font = ImageFont.load_default(size)
-    margin, line = size // 2, round(1.4 * size)
-    page = Image.new("RGB", (width, 2 * margin + 3 * line), PAPER)
+    font, line, margin = ImageFont.load_default(size), round(1.4 * size), size // 2
+    page = Image.new("RGB", (width, 6 * line), PAPER)
     pen = ImageDraw.Draw(page)
-    pen.text((margin, margin), caption, INK, font)
-    left, right, top = margin, width - 1 - margin, margin + line
-    ramp = heatmap(np.linspace(0, 1, right - left, dtype=np.float32)[None])
-    page.paste(Image.fromarray(ramp).resize((right - left, line)), (left, top))
+    pen.rectangle((0, 0, width, round(1.8 * line)), fill=BANNERS.get(found.verdict, NO_BANNER))
+    middle = round(0.9 * line)
+    word = found.verdict if found.verdict in BANNERS else "no threshold"
+    pen.text((margin, middle), word, PAPER, ImageFont.load_default(round(1.5 * size)), anchor="lm")
+    said = f"score {found.score:.{DECIMALS}f}"
+    said += "" if found.calibrated is None else f", calibrated {found.calibrated:.2f}"
+    pen.text((width - margin, middle), said, PAPER, font, anchor="rm")
+    left, right, top = margin, width - 1 - margin, 3 * line + margin // 2
+    ramp = np.full((1, right - left, 3), GRAY, np.uint8)
+    ramp = Image.fromarray(tinted(ramp, np.linspace(0, 1, right - left)[None])).resize((right - left, line))
+    page.paste(ramp, (left, top))
     pen.rectangle((left, top, right, top + line), outline=INK)
-    ends = [(0.0, "0", "la"), (1.0, "1", "ra")]
-    marks = ends if pixel_threshold is None else [*ends, (pixel_threshold, f"marked above {pixel_threshold:.3f}", "ma")]
-    for value, text, anchor in marks:
-        place = left + round(min(max(value, 0), 1) * (right - left))
-        pen.line((place, top, place, top + round(1.2 * line)), INK, max(1, size // 4))
+    for value, text, anchor in _marks(predictor):
+        place, upwards = left + round(value * (right - left)), anchor.endswith("d")
+        tick = (top - line // 4, top + line) if upwards else (top, top + line + line // 4)
+        pen.line((place, tick[0], place, tick[1]), INK, max(1, size // 8))
         half = pen.textlength(text, font) / 2
-        inside = min(max(place, left + half + size), right - half - size) if anchor == "ma" else place
-        pen.text((inside, top + round(1.15 * line)), text, INK, font, anchor=anchor)
+        inside = min(max(place, left + half + size), right - half - size) if anchor[0] == "m" else place
+        pen.text((inside, tick[0] if upwards else tick[1]), text, INK, font, anchor=anchor)
     return np.asarray(page)
+
+
+def _marks(predictor: Predictor) -> list[tuple[float, str, str]]:
+    """Return what the scale of calibrated pixels says where: in [0, 1], the words, and how they lie."""
+    ends, limits = [(0.0, "0", "la"), (1.0, "1", "ra")], predictor.limits
+    if limits is None:
+        return ends
+    image, pixel = (float(predictor.levels(limit)) for limit in limits)
+    return [
+        *ends, (pixel, f"marked above {limits.pixel:.{DECIMALS}f}", "ma"),
+        (image, f"NG above {limits.score:.{DECIMALS}f}", "md"),
+    ]  # fmt: skip

@@ -22,7 +22,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from artifacts.model_card import Card
+from artifacts import model_card
+from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_up, verdict
 from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
@@ -31,7 +32,6 @@ from system.processes import usable_cores
 
 LOGGER = logging.getLogger(__name__)
 
-OK, NG, UNKNOWN = "OK", "NG", "-"
 ONNX = ".onnx"
 
 MAX_THREADS = 16  # that open and resize pictures
@@ -59,7 +59,7 @@ class Engine(Protocol):
 
 
 class Limits(NamedTuple):
-    """Above `score` a picture is NG, above `pixel` a pixel of its map is marked."""
+    """Above `score` a picture is NG, above `pixel` a pixel of its map is marked; see artifacts.model_card.above."""
 
     score: float
     pixel: float
@@ -72,11 +72,13 @@ class Prediction(Sequence):
     Attributes:
         score: in (0, 1); with tiles the highest of theirs.
         verdict: "OK", "NG", or "-" without a threshold.
+        calibrated: the score on a scale where 0.5 is the threshold (artifacts.model_card.calibrated); None without one.
     """
 
     score: float
     restore: Callable[[], np.ndarray] = field(repr=False)
     verdict: str
+    calibrated: float | None = None
 
     @cached_property
     def map(self) -> np.ndarray:
@@ -110,6 +112,7 @@ class Predictor:
 
     Attributes:
         limits: None without a threshold.
+        scale: what is typical of normal pictures; None where that is not known.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
@@ -123,6 +126,7 @@ class Predictor:
         self.engine = open_engine(Path(model), checkpoint, backbone_weights, device)
         self.geometry = Geometry.from_dict(self.engine.card.geometry)
         self.limits = _limits(self.engine.card, threshold, false_alarm_rate)
+        self.scale = _scale(self.engine.card)
         self.tiling, self.batch_size = tiling, batch_size
         self.pool = ThreadPoolExecutor(threads or min(usable_cores(), MAX_THREADS))
         if tiling is not None:
@@ -176,12 +180,19 @@ class Predictor:
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
-        pixels = np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else anomaly_map > self.limits.pixel
+        pixels = (
+            np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else above(anomaly_map, self.limits.pixel)
+        )
         if not pixels.any():
             return 0, None
         rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         return int(pixels.sum()), tuple(map(int, box))
+
+    def levels(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """Bring a map to the scale of its colours: 0.1 is typical of normal pictures, 0.5 the threshold of pixels."""
+        limit = None if self.limits is None else self.limits.pixel
+        return model_card.calibrated(anomaly_map, limit, None if self.scale is None else self.scale.pixel)
 
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)
@@ -215,8 +226,10 @@ class Predictor:
         return sizes, self.engine.start(np.stack(pixels), np.stack(valid))
 
     def _prediction(self, score: float, restore: Callable[[], np.ndarray]) -> Prediction:
-        verdict = UNKNOWN if self.limits is None else NG if score > self.limits.score else OK
-        return Prediction(float(score), restore, verdict)
+        limit = None if self.limits is None else self.limits.score
+        typical = None if self.scale is None else self.scale.score
+        calibrated = None if limit is None else float(model_card.calibrated(rounded(float(score)), limit, typical))
+        return Prediction(float(score), restore, verdict(float(score), limit), calibrated)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -264,7 +277,8 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"The threshold is {threshold}: give a number.")
     if threshold is not None:
-        return Limits(threshold, threshold if card.threshold is None else card.threshold.pixel)
+        pixel = threshold if card.threshold is None else card.threshold.pixel
+        return Limits(rounded_up(threshold), rounded_up(pixel))
     chosen = card.threshold
     if false_alarm_rate is not None:
         if card.calibration is None:
@@ -274,7 +288,17 @@ def _limits(card: Card, threshold: float | None, false_alarm_rate: float | None)
         LOGGER.warning("%s has no threshold: the verdict is '%s'. Give --threshold for one.", card.name, UNKNOWN)
         return None
     LOGGER.info("%s: %s.", card.name, chosen)
-    return Limits(chosen.score, chosen.pixel)
+    return Limits(rounded_up(chosen.score), rounded_up(chosen.pixel))
+
+
+def _scale(card: Card) -> Scale | None:
+    """Return the card's scale, and say so where it is estimated."""
+    if card.scale is None and card.calibration is not None:
+        LOGGER.info(
+            "%s was made by an earlier version: the colours of its heat maps are estimated from its threshold's "
+            "pictures. Train it again for exact ones.", card.name,
+        )  # fmt: skip
+    return model_card.scale_of(card)
 
 
 def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:

@@ -1,11 +1,14 @@
 r"""scores.csv: a line a picture, written so that it can be continued.
 
-Columns: image, score, verdict, threshold, area, x, y, width, height, error. image is the path below the folder that
-holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as lot7.tif#2. Letters
-that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the marked pixels, x and y
-are the left upper corner of the box around them, in pixels of the picture as it is seen (turned as its EXIF orientation
-says). What is not known is empty. Names and errors that a spreadsheet would take for a formula (they begin with
-= + - @, a tab or a carriage return) have a ' in front; so have those that begin so behind one or more '.
+Columns: image, score, verdict, threshold, area, x, y, width, height, error, calibrated. image is the path below the
+folder that holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as
+lot7.tif#2. Letters that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the
+marked pixels, x and y are the left upper corner of the box around them, in pixels of the picture as it is seen (turned
+as its EXIF orientation says). What is not known is empty. Score and threshold are rounded as they are compared
+(artifacts.model_card.above); calibrated is the score on a scale where 0.5 is the threshold
+(artifacts.model_card.calibrated). A file of an earlier version goes on without that column. Names and errors that a
+spreadsheet would take for a formula (they begin with = + - @, a tab or a carriage return) have a ' in front; so have
+those that begin so behind one or more '.
 """
 
 import csv
@@ -40,14 +43,16 @@ class Row:
     width: int | None = None
     height: int | None = None
     error: str | None = None
+    calibrated: float | None = None
 
-    def to_line(self) -> str:
-        """Return the line with its end; numbers have the nine digits that tell any two float32 apart."""
+    def to_line(self, columns: int | None = None) -> str:
+        """Return the line with its end, of all or of the first columns; numbers have at most nine digits."""
         plain = replace(self, image=_quoted(self.image), error=_quoted(self.error))
-        return _line(f"{value:.9g}" if isinstance(value, float) else value for value in astuple(plain))
+        return _line(f"{value:.9g}" if isinstance(value, float) else value for value in astuple(plain)[:columns])
 
 
 HEADER = [item.name for item in fields(Row)]
+OLD_HEADER = HEADER[:-1]
 
 
 class ScoreFile:
@@ -64,7 +69,7 @@ class ScoreFile:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = _whole_lines(path.read_bytes()) if path.is_file() else b""
-        self.done = _images(kept, path)
+        self.columns, self.done = _read(kept, path)
         with path.open("r+b" if kept else "wb") as file:
             file.truncate(len(kept))
         if not kept:
@@ -76,7 +81,7 @@ class ScoreFile:
         Raises:
             OSError: they cannot be written.
         """
-        self._append("".join(row.to_line() for row in rows))
+        self._append("".join(row.to_line(self.columns) for row in rows))
         self.done |= {row.image for row in rows}
 
     def _append(self, text: str) -> None:
@@ -116,12 +121,12 @@ def _whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _images(content: bytes, path: Path) -> set[str]:
-    """Return the pictures that have a line."""
+def _read(content: bytes, path: Path) -> tuple[int, set[str]]:
+    """Return how many columns a file has, and the pictures that have a line."""
     rows = list(csv.reader(io.StringIO(content.decode(**ENCODING), newline="")))
-    if rows and rows[0] != HEADER:
+    if rows and rows[0] not in (HEADER, OLD_HEADER):
         raise ValueError(f"{path} has other columns than {', '.join(HEADER)}: give another --out.")
-    return {_unquoted(row[0]) for row in rows[1:] if row}
+    return len(rows[0] if rows else HEADER), {_unquoted(row[0]) for row in rows[1:] if row}
 
 
 def _quoted(text: str | None) -> str | None:

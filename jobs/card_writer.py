@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from artifacts import checkpoint, model_card, run_info
-from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary, Threshold
+from artifacts.model_card import Calibration, Card, F1Max, Scale, Statistics, Summary, Threshold, above
 from artifacts.options import LAST, NetOptions, recipe_sets
 from images import drawing
 from jobs.held_out import ClassSets
@@ -53,6 +53,12 @@ class Scores:
         if self.calibrated is None:
             return Calibration.of(model_card.TEST_NORMALS, *self.tested.of(0))
         return Calibration.of(model_card.HELD_OUT, *self.calibrated.of(0))
+
+    @property
+    def scale(self) -> Scale | None:
+        """What is typical of the calibration images; None without."""
+        images = self.calibrated or self.tested
+        return Scale.of(images.of(0)[0], images.typical(0))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def new_card(
         calibration=calibration,
         recipe=weights.recipe,
         pixels=_pixels(sets),
+        scale=scores.scale,
     )
 
 
@@ -131,9 +138,9 @@ def say_verdicts(name: str, threshold: Threshold | None, tested: ImageScores) ->
     kinds = []
     for label, kind in ((0, "normal"), (1, "defective")):
         scores, _ = tested.of(label)
-        kinds += [f"{(scores > threshold.score).sum()} of {len(scores)} {kind}"] if len(scores) else []
-    above = f"; above it: {' and '.join(kinds)} test images" if kinds else ""
-    LOGGER.info("%s: %s%s.", name, threshold, above)
+        kinds += [f"{above(scores, threshold.score).sum()} of {len(scores)} {kind}"] if len(scores) else []
+    counts = f"; above it: {' and '.join(kinds)} test images" if kinds else ""
+    LOGGER.info("%s: %s%s.", name, threshold, counts)
 
 
 def _threshold(calibration: Calibration | None, rate: float) -> Threshold | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
@@ -11,6 +12,7 @@ import utils
 from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
+from datasets.base import AnomalyDataset
 from jobs import card_writer, review_pictures
 from jobs.assembly import Assembly
 from jobs.checks import check_backbone, check_options
@@ -61,17 +63,20 @@ class ClassRun:
         loader, tested = self.assembly.test_loader(self.sets.test, self.name), ImageScores()
         weights, epoch = checkpoint.require_best(self.folder)
         pictures = self.settings.run.results_path / layout.EVAL / self.name
-        worst = review_pictures.Worst()
-        best = evaluation.test(self.glass, loader, weights, pictures, tested, worst) | {"epoch": epoch}
+        worst, painter = review_pictures.Worst(), self._painter(weights)
+        best = evaluation.test(self.glass, loader, weights, pictures, tested, worst, painter) | {"epoch": epoch}
         described = self._describe(tested)
+        colours = review_pictures.Colours(described.threshold, model_card.scale_of(described))
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
-            last = evaluation.test(self.glass, loader, latest, shown) | {"epoch": self.state.last_epoch}
+            last = evaluation.test(self.glass, loader, latest, shown, painter=painter) | {
+                "epoch": self.state.last_epoch
+            }
         self._check_unchanged()
         result = self._result(best, last, described.checkpoint.select)
-        found = review_pictures.gather(tested, self.sets.normals, described.threshold)
-        review_pictures.keep(self.task.results, found, result, worst, pictures, self.folder)
+        found = review_pictures.gather(tested, self.sets.normals, colours)
+        review_pictures.keep(self.task.results, found, result, worst, colours, pictures, self.folder)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
 
@@ -116,9 +121,25 @@ class ClassRun:
             files.write_new(path, save(self.network.backbone_state, {"origin": origin}))
         check_backbone(path, self.network)
 
+    def _painter(self, weights: Path) -> evaluation.Painter:
+        """Return what draws the pictures of tests: as released, or in the colours of the best weights' calibration."""
+        if self.settings.data.release_pictures:
+            return evaluation.as_released
+        known, rate = self._known_card(), self.settings.run.false_alarm_rate
+        if known is not None:
+            described = card_writer.with_rate(known, rate)
+            return review_pictures.Colours(described.threshold, model_card.scale_of(described)).strip
+        self.glass.load_weights(weights)
+        normals, test = self.sets.calibration, self.sets.test
+        if normals is None:
+            normals = test.part([k for k, entry in enumerate(test.entries) if not entry.is_anomaly])
+        found = card_writer.Scores(self._scored(normals), None)
+        threshold = None if found.calibration is None else found.calibration.threshold(rate)
+        return review_pictures.Colours(threshold, found.scale).strip
+
     def _describe(self, tested: ImageScores) -> model_card.Card:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
-        known = None if self.trains else card_writer.known_card(self.folder)
+        known = self._known_card()
         rate = self.settings.run.false_alarm_rate
         elsewhere = self.settings.models_path != self.settings.run.results_path
         ours = self.settings.run.train or (known is None and not elsewhere)
@@ -133,11 +154,8 @@ class ClassRun:
 
     def _new_card(self, tested: ImageScores) -> model_card.Card:
         """Score the calibration images with the best weights, which are loaded, and describe the class."""
-        calibrated, sets, run = None, self.sets, self.settings.run
-        if sets.calibration is not None:
-            calibrated = ImageScores()
-            loader = self.assembly.test_loader(sets.calibration, self.name)
-            evaluation.evaluate(self.glass.scored(loader), record=calibrated)
+        sets, run = self.sets, self.settings.run
+        calibrated = None if sets.calibration is None else self._scored(sets.calibration)
         # An earlier run may have been cut off after training, before it described what it had trained.
         trained = self.trains or (sets.train is not None and self.state.finished)
         select = sets.rule if trained else self.state.options.get("select", BEST)
@@ -150,6 +168,16 @@ class ClassRun:
             ),
             sets, card_writer.Scores(tested, calibrated), run.false_alarm_rate, self._backbone(), self.settings.net,
         )  # fmt: skip
+
+    def _known_card(self) -> model_card.Card | None:
+        """Return the card that describes the best weights; None where they are new."""
+        return None if self.trains else card_writer.known_card(self.folder)
+
+    def _scored(self, images: AnomalyDataset) -> ImageScores:
+        """Score images with the weights that are loaded."""
+        found = ImageScores()
+        evaluation.evaluate(self.glass.scored(self.assembly.test_loader(images, self.name)), record=found)
+        return found
 
     def _hypersphere(self) -> bool:
         """Return the hypothesis that the class was trained under."""

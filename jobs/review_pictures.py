@@ -7,19 +7,19 @@ evidence.json, and the pictures that reporting/review.py tells of.
 import dataclasses
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from artifacts import class_results, curves, layout, tensorboard, test_scores
-from artifacts.model_card import Threshold
+from artifacts.model_card import NG, Scale, Threshold, calibrated, verdict
 from artifacts.test_scores import EVALUATIONS, RAW, Evidence
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images.contact_sheet import PINK, outlined
-from images.drawing import overlay
+from images.drawing import mark_peak, strip, tinted
 from images.reading import open_rgb
 from jobs.examples import first_examples
 from metrics import ImageScores
@@ -32,6 +32,29 @@ HEIGHT = 224  # of a picture
 JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
 APART = 3  # pixels between a defect and its outline
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colours of a model's heat maps; see images.drawing.tinted.
+
+    Attributes:
+        threshold, scale: of the model; None where it has none.
+    """
+
+    threshold: Threshold | None
+    scale: Scale | None
+
+    def covered(self, panels: Panels, height: int | None = None) -> np.ndarray:
+        """Draw an image under its heat map, uint8 RGB, scaled to a height."""
+        limits = (None if each is None else each.pixel for each in (self.threshold, self.scale))
+        shown = tinted(panels.image, calibrated(panels.segmentation, *limits))
+        return shown if height is None else _scaled(shown, height)
+
+    def strip(self, score: float, panels: Panels) -> np.ndarray:
+        """Draw image | ground truth | the image under its heat map, with a ring at the peak where it is NG."""
+        shown, limit = self.covered(panels), None if self.threshold is None else self.threshold.score
+        return strip(*panels[:2], mark_peak(shown, panels.segmentation) if verdict(score, limit) == NG else shown)
 
 
 class Worst:
@@ -58,17 +81,21 @@ class Worst:
         return {label: [panels for _, panels in ranked] for label, ranked in self.ranked.items()}
 
 
-def gather(tested: ImageScores, train_images: int | None, threshold: Threshold | None) -> Evidence:
+def gather(tested: ImageScores, train_images: int | None, colours: Colours) -> Evidence:
     """Return what is known of a test but its figures: scores and curves, the class's training images, the threshold."""
-    found = Evidence(train_images=train_images, threshold=None if threshold is None else asdict(threshold))
+    threshold, scale = (None if each is None else asdict(each) for each in (colours.threshold, colours.scale))
+    found = Evidence(train_images=train_images, threshold=threshold, scale=scale)
     found.add(tested.paths, tested.labels, tested.scores)
     found.add_curves(tested.curves)
+    if threshold is not None:
+        found.judge()
     return found
 
 
 def keep(
-    folder: Path, found: Evidence, result: class_results.Result, worst: Worst, pictures: Path, trained: Path
-) -> None:
+    folder: Path, found: Evidence, result: class_results.Result, worst: Worst, colours: Colours, pictures: Path,
+    trained: Path,
+) -> None:  # fmt: skip
     """Write what is worth seeing of the test of a class.
 
     Args:
@@ -76,6 +103,7 @@ def keep(
         found: of the test, as gathered.
         result: its figures.
         worst: of the test, too.
+        colours: of its heat maps.
         pictures: folder of the test's pictures 001.png, ..., of which TensorBoard shows some as they are.
         trained: class folder of the training.
     """
@@ -87,7 +115,9 @@ def keep(
     found = dataclasses.replace(found, figures=dict(result.best), training=training)
     files.atomic_write(folder / test_scores.EVIDENCE_FILE, test_scores.to_json(found).encode())
     for name, label in ((MISSED, 1), (ALARM, 0)):
-        _replace(folder, name, map(_judged, worst.found[label]))
+        rows = zip(found.worst(label, COUNT), worst.found[label], strict=True)
+        alarms = [(panels, bool(found.verdicts) and found.verdicts[k] == NG) for k, panels in rows]
+        _replace(folder, name, (_judged(panels, alarm, colours) for panels, alarm in alarms))
     spread = np.linspace(0, len(found.images) - 1, min(EXAMPLES, len(found.images))).astype(int)
     examples = {found.images[k]: np.asarray(open_rgb(pictures / f"{k + 1:03d}.png")) for k in spread}
     tensorboard.show_pictures(
@@ -118,18 +148,19 @@ def _replace(folder: Path, name: str, found: Iterable[np.ndarray]) -> None:
         files.atomic_write(picture(folder, name, rank), content.tobytes())
 
 
-def _judged(panels: Panels) -> np.ndarray:
-    """Draw an image, its defect outlined | the image under the heat map."""
-    covered = overlay(panels.image, panels.segmentation)
-    return _pair(outlined(_scaled(panels.image), panels.truth, PINK, APART), _scaled(covered))
+def _judged(panels: Panels, alarm: bool, colours: Colours) -> np.ndarray:
+    """Draw an image, its defect outlined | the image under the heat map, with a ring at the peak if it is an alarm."""
+    shown = colours.covered(panels, HEIGHT)
+    shown = mark_peak(shown, panels.segmentation) if alarm else shown
+    return _pair(outlined(_scaled(panels.image), panels.truth, PINK, APART), shown)
 
 
 def _pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.hstack([first, np.full((len(first), GAP, 3), 128, np.uint8), second])
 
 
-def _scaled(pixels: np.ndarray) -> np.ndarray:
-    """Bring a picture to HEIGHT, aspect kept."""
-    width = round(pixels.shape[1] * HEIGHT / pixels.shape[0])
-    shrinks = pixels.shape[0] > HEIGHT
-    return cv2.resize(pixels, (width, HEIGHT), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _scaled(pixels: np.ndarray, height: int = HEIGHT) -> np.ndarray:
+    """Bring a picture to a height, aspect kept."""
+    width = round(pixels.shape[1] * height / pixels.shape[0])
+    shrinks = pixels.shape[0] > height
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

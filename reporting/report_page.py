@@ -68,14 +68,12 @@ class ClassPage:
     @property
     def threshold(self) -> float | None:
         """The score above which an image is an alarm."""
-        return None if self.evidence.threshold is None else self.evidence.threshold["score"]
+        return None if self.evidence.threshold is None else model_card.rounded_up(self.evidence.threshold["score"])
 
     @property
     def above(self) -> dict[int, int]:
         """Return how many test images score above the threshold, by label."""
-        found = zip(self.evidence.labels, self.evidence.scores, strict=True)
-        alarms = [label for label, score in found if score > self.threshold]
-        return {label: alarms.count(label) for label in (0, 1)}
+        return {label: self.evidence.alarms(label) for label in (0, 1)}
 
 
 def write(results_path: Path, out: Path | None = None) -> Path:
@@ -196,11 +194,12 @@ def _training_plots(page: ClassPage) -> list[tuple[str, str]]:
         ("AUROC by epoch", {"image": "i-auroc", "pixel": "p-auroc"}, "epoch", "AUROC", page.result.best_epoch),
         ("AUROC without the average", {"image": "i-auroc-raw", "pixel": "p-auroc-raw"}, "epoch", "AUROC", None),
         ("Loss", {"loss": "loss"}, "iteration", "loss", None),
-        ("Told apart in training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
+        ("Separation during training", {"normal": "p_true", "synthetic": "p_fake"}, "iteration", "share", None),
     )
     drawn = []
     for title, tags, x, y, mark in parts:
-        curves = {name: page.evidence.training[tag] for name, tag in tags.items() if tag in page.evidence.training}
+        found = {name: page.evidence.training.get(tag, [[]]) for name, tag in tags.items()}
+        curves = {name: curve for name, curve in found.items() if len(curve[0]) > 1}  # a point is no curve
         mark = None if mark is None or math.isnan(mark) else mark
         if curves:
             drawn.append((title, svg.training(curves, f"{page.result.name}: {title.lower()}", x, y, mark)))
@@ -227,7 +226,7 @@ def _kinds(page: ClassPage) -> list[dict[str, Any]]:
         row = {"kind": kind, "label": label, "images": len(scores), "auroc": auroc, "above": None}
         row |= {"low": min(scores), "median": median(scores), "high": max(scores)}
         if page.threshold is not None:
-            row["above"] = sum(score > page.threshold for score in scores)
+            row["above"] = found.alarms(label, kind)
         rows.append(row)
     return rows
 
@@ -282,9 +281,17 @@ def _picture(page: ClassPage, folder: Path, name: str, rank: int) -> Picture | N
     image, score = page.evidence.images[worst[rank]], page.evidence.scores[worst[rank]]
     shown = "with its defect outlined, and under its heat map" if label else "and the same under its heat map"
     alt = f"{image}, {'defective' if label else 'normal'}, score {_score(score)}: the picture {shown}"
-    wrong = page.threshold is not None and (score > page.threshold) != bool(label)
+    wrong = page.threshold is not None and (page.evidence.verdicts[worst[rank]] == model_card.NG) != bool(label)
     note = ("missed" if label else "false alarm") if wrong else ""
-    return Picture(uri, width, height, f"{image} · {_score(score)}", alt, note)
+    return Picture(uri, width, height, f"{image} · {_score(score)}{_calibrated(page.evidence, score)}", alt, note)
+
+
+def _calibrated(found: Evidence, score: float) -> str:
+    """Return a score in brackets on the scale where 0.5 is the threshold; nothing where that is not known."""
+    if found.threshold is None or found.scale is None:
+        return ""
+    value = model_card.calibrated(model_card.rounded(score), found.threshold["score"], found.scale["score"])
+    return f" ({value:.2f})"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -329,7 +336,7 @@ def _epoch(value: float) -> str:
 
 
 def _score(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{value:.{model_card.DECIMALS}f}"
 
 
 def _breakable(text: Any) -> Markup:

@@ -268,6 +268,23 @@ def test_a_folder_is_predicted_without_pytorch(onnx_file, folder, tmp_path):
     assert (tmp_path / "out" / "overlays" / "000.png").is_file()
 
 
+def test_a_verdict_does_not_depend_on_the_program(onnx_file, folder, tmp_path):
+    paths = pictures(tmp_path, 4)
+    for path, alone in zip(paths, Predictor(folder).predict(paths), strict=True):
+        predictors = [Predictor(model, threshold=alone.score) for model in (onnx_file, folder)]
+        assert [each(path).verdict for each in predictors] == ["OK", "OK"]
+
+
+def test_the_formula_in_the_documents_gives_calibrated_scores(onnx_file, tmp_path):
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").partition("### Calibrated scores")[2]
+    predictor = Predictor(onnx_file)
+    card = json.loads(predictor.engine.session.get_modelmeta().custom_metadata_map["model.json"])
+    for found in predictor.predict(pictures(tmp_path, 4)):
+        names = {"np": np, "card": card, "score": np.float32([found.score])}
+        exec(text.partition("```python\n")[2].partition("```")[0], names)
+        assert names["calibrated"] == pytest.approx(found.calibrated, abs=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"device": "cuda"}, {"device": "tpu"}, {"checkpoint": "a.pth"}])
 def test_options_that_an_exported_file_does_not_take(onnx_file, options):
     with pytest.raises(ValueError, match="--device|--checkpoint"):

@@ -158,7 +158,7 @@ def test_the_threshold_divides(page: str, results: Path) -> None:
     alarms = sum(score > 0.4 for score, label in zip(found.scores, found.labels, strict=True) if not label)
     assert missed and alarms
     text = Parsed(page).text
-    assert f"Threshold 0.400, set by 10 test normals: {alarms} of 10 normal images are false alarms" in text
+    assert f"Threshold 0.40000, set by 10 test normals: {alarms} of 10 normal images are false alarms" in text
     assert f"{missed} of 10 defective ones are missed" in text
     assert text.count(" false alarm ") == alarms and text.count("png · ") == 24
 
@@ -200,7 +200,30 @@ def test_a_class_without_test_images(tmp_path: Path) -> None:
     (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
     text = Parsed(report_page.build(tmp_path)).text
     assert "12 normal training images; no test images." in text
-    assert "Threshold 0.900, set by 1 held-out normals." in text
+    assert "Threshold 0.90000, set by 1 held-out normals." in text
+
+
+def test_pictures_of_earlier_versions_are_not_said_to_have_todays_colours(tmp_path: Path) -> None:
+    folder = add_class(tmp_path)
+    content = json.loads((folder / test_scores.EVIDENCE_FILE).read_text())
+    content["threshold"] = {"score": 0.4, "pixel": 0.3, "basis": "test normals", "count": 10}
+    for scale in (None, {"score": 0.2, "pixel": 0.1}):
+        (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content | {"scale": scale}))
+        page = Parsed(report_page.build(tmp_path))
+        assert ("marked above 0.30000" in page.text) == ("0.5 is the threshold" in page.text) == (scale is not None)
+        lowest = page.text.partition("001.png · ")[2] or page.text
+        assert bool(re.search(r"png · 0\.\d{5} \(0\.\d\d\)", lowest)) == (scale is not None)
+
+
+def test_the_image_that_sets_the_threshold_is_no_false_alarm(tmp_path: Path) -> None:
+    folder = add_class(tmp_path)
+    content = json.loads((folder / test_scores.EVIDENCE_FILE).read_text())
+    highest = max(score for score, label in zip(content["scores"], content["labels"], strict=True) if not label)
+    content["threshold"] = {"score": highest, "basis": "test normals", "count": 10}
+    content["scores"] = [float(f"{score:.9g}") + 1e-9 for score in content["scores"]]  # as earlier versions rounded
+    (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
+    text = Parsed(report_page.build(tmp_path)).text
+    assert ": 0 of 10 normal images are false alarms" in text and " false alarm " not in text
 
 
 def test_each_backbone_has_a_part(tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ class Panels(NamedTuple):
 
 
 Viewer = Callable[[int, float, Panels], None]  # takes an image's label, score and panels
+Painter = Callable[[float, Panels], np.ndarray]  # makes the picture of an image's score and panels, uint8 RGB
+
+
+def as_released(_: float, panels: Panels) -> np.ndarray:
+    """Draw image | ground truth | heat map in fixed colours."""
+    return side_by_side(*panels)
 
 
 class Scorer(Protocol):
@@ -49,6 +55,7 @@ def evaluate(
     pictures: Path | None = None,
     record: metrics.ImageScores | None = None,
     viewer: Viewer = lambda *_: None,
+    painter: Painter = as_released,
 ) -> dict[str, float]:
     """Compute the metrics of a test set, streaming.
 
@@ -60,6 +67,7 @@ def evaluate(
         pictures: folder for one picture an image (image | ground truth, gray where unknown | heat map).
         record: takes every image's score, and the curves.
         viewer: is shown what the pictures show, image by image.
+        painter: makes the pictures.
 
     Returns:
         image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
@@ -75,7 +83,7 @@ def evaluate(
         if pictures is not None:
             for label, score, panels in zip(batch["is_anomaly"], scores, _panels(batch, maps, masks), strict=True):
                 count += 1
-                files.atomic_write(pictures / f"{count:03d}.png", encode_png(side_by_side(*panels)))
+                files.atomic_write(pictures / f"{count:03d}.png", encode_png(painter(float(score), panels)))
                 viewer(int(label), float(score), panels)
     if record is not None:
         record.keep_curves(image_metrics.curves(), pixel_metrics.curves())
@@ -90,6 +98,7 @@ def test(
     pictures: Path,
     record: metrics.ImageScores | None = None,
     viewer: Viewer = lambda *_: None,
+    painter: Painter = as_released,
 ) -> dict[str, float]:
     """Load stored weights, compute all metrics, and write a picture of each test image.
 
@@ -100,6 +109,7 @@ def test(
         pictures: folder for them; those of an earlier test go.
         record: takes every image's score, and the curves.
         viewer: is shown what the pictures show, image by image.
+        painter: makes the pictures.
 
     Raises:
         FileNotFoundError: there are no such weights.
@@ -109,7 +119,7 @@ def test(
     files.remove_partial(pictures)
     for old in pictures.glob("[0-9]*.png"):
         old.unlink(missing_ok=True)
-    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record, viewer=viewer)
+    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record, viewer=viewer, painter=painter)
 
 
 def _panels(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[Panels]:

@@ -39,7 +39,14 @@ def example(**changes: object) -> Card:
     return Card(**(content | changes))
 
 
-@pytest.mark.parametrize("changes", [{}, {"threshold": None, "calibration": None, "f1_max": None, "hypothesis": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scale": model_card.Scale(0.3, 0.1)},
+        {"threshold": None, "calibration": None, "f1_max": None, "hypothesis": None},
+    ],
+)
 def test_a_card_comes_back_as_it_was_written(tmp_path: Path, changes: dict) -> None:
     before = example(**changes)
     (tmp_path / model_card.FILE).write_text(before.to_json(), encoding="utf-8")
@@ -133,6 +140,75 @@ def test_a_threshold_is_a_score_and_says_what_it_promises(rate: float, score: fl
     found = Calibration.of(model_card.HELD_OUT, SCORES[::-1], SCORES).threshold(rate)
     assert (found.score, found.pixel, found.promised_rate) == (score, score, pytest.approx(promised))
     assert ("the lowest rate that" in str(found)) == (rate == 0.01)
+
+
+def test_what_shares_a_batch_with_an_image_changes_no_verdict() -> None:
+    assert not model_card.above(0.7111328, 0.7111325)
+    halves = (np.arange(1, 10**5, 7) + 0.5) / 10**5  # where rounding to the nearest would decide either way
+    drawn = np.random.default_rng(0).random(10_000, dtype=np.float32)
+    for threshold in [*halves.tolist(), *drawn.tolist()]:
+        around = threshold + np.array([-1e-6, -3e-7, 0, 3e-7, 1e-6, 1.6e-5])
+        assert model_card.above(around, threshold).tolist() == [False] * 5 + [True], threshold
+
+
+def test_rounding_once_more_changes_nothing() -> None:
+    steps = np.arange(10**5 + 1) / 10**5
+    np.testing.assert_array_equal(model_card.rounded(steps), steps)
+    assert all(model_card.rounded_up(step) == step for step in steps[::7].tolist())
+    assert model_card.rounded_up(0.711131) == 0.71114 and model_card.rounded_up(-0.000001) == 0
+
+
+def test_maps_of_single_precision_compare_as_scores_do() -> None:
+    steps = np.arange(1, 10**5) / 10**5
+    single = model_card.rounded(steps.astype(np.float32))
+    np.testing.assert_array_equal(single, steps.astype(np.float32))
+    for step in steps[::97].tolist():
+        assert model_card.above(np.float32([step - 1e-5, step, step + 1e-5, np.nan]), step).tolist() == [0, 0, 1, 0]
+
+
+def test_a_threshold_that_no_score_exceeds_says_so() -> None:
+    saturated = Calibration.of(model_card.HELD_OUT, [0.5, 0.999998], [0.5, 0.6]).threshold(0.01)
+    assert saturated.score == 1 and "nothing can be NG" in str(saturated)
+    assert "nothing can be NG" not in str(
+        Calibration.of(model_card.HELD_OUT, [0.5, 0.99998], [0.5, 0.6]).threshold(0.01)
+    )
+
+
+def test_calibrated_scores_are_above_a_half_where_the_verdict_is_ng() -> None:
+    steps = np.array([0, 1, 2, 500, 49_999, 50_000, 71_113, 99_998, 99_999, 100_000])
+    scores = np.unique(np.clip(steps[:, None] + [-1, 0, 1], 0, 10**5)) / 10**5
+    for threshold in [*scores.tolist(), 0.711131]:
+        for typical in (None, 0.0, 1e-5, 0.3, threshold, 1.0):
+            found = model_card.calibrated(scores, threshold, typical)
+            np.testing.assert_array_equal(found > 0.5, model_card.above(scores, threshold))
+            assert (np.diff(found) >= 0).all() and (found > 0).all() and (found <= 1).all()
+
+
+def test_what_is_typical_is_a_tenth_and_as_far_above_the_threshold_nine_tenths() -> None:
+    odds = 0.25  # 0.2 of typical, 0.5 of the threshold, 0.8 as far above it
+    assert model_card.calibrated([0.2, 0.5, 0.8], 0.5, 0.2) == pytest.approx([0.1, 0.5, 0.9])
+    assert model_card.calibrated(0.3, 0.5, 0.2) == pytest.approx(1 / (1 + (7 / 3) ** (math.log(9) / -math.log(odds))))
+    single = model_card.calibrated(np.float32([0.2, np.nan]), 0.5, 0.2)
+    assert single.dtype == np.float32 and np.isnan(single[1])
+
+
+def test_without_a_threshold_a_score_is_its_own() -> None:
+    np.testing.assert_array_equal(model_card.calibrated([0.0, 0.3, 1.0], None, 0.2), [0.0, 0.3, 1.0])
+    assert model_card.calibrated([0.1, 0.5, 0.9], 0.5, None) == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_a_card_of_an_earlier_version_has_an_estimated_scale(tmp_path: Path) -> None:
+    content = json.loads(example(scale=model_card.Scale(0.3, 0.01)).to_json())
+    assert model_card.scale_of(Card.from_json(json.dumps(content), Path("x"))) == model_card.Scale(0.3, 0.01)
+    del content["scale"]
+    old = Card.from_json(json.dumps(content), Path("x"))
+    assert old.scale is None and model_card.scale_of(old) == model_card.Scale(0.3, 0.05)
+    assert model_card.scale_of(example(calibration=None, threshold=None)) is None
+
+
+def test_a_scale_is_of_medians() -> None:
+    assert model_card.Scale.of([0.1, 0.5, 0.3], [0.2, 0.9, 0.3]) == model_card.Scale(0.3, 0.3)
+    assert model_card.Scale.of([], []) is None
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])

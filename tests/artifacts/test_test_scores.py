@@ -52,6 +52,29 @@ def test_evidence_of_another_test_is_none(tmp_path: Path) -> None:
     assert test_scores.read(tmp_path, {"image_auroc": 0.75, "pixel_pro": 0.5}) is None
 
 
+def test_scores_are_kept_in_full_with_their_verdicts(tmp_path: Path) -> None:
+    scores = np.array([0.71113252, 0.71113282, 0.71116], np.float32)
+    found = Evidence(threshold={"score": float(scores[0])})
+    found.add(["a/good/0.png", "a/good/1.png", "a/hole/2.png"], [0, 0, 1], scores)
+    found.judge()
+    (tmp_path / test_scores.EVIDENCE_FILE).write_text(test_scores.to_json(found))
+    content = json.loads((tmp_path / test_scores.EVIDENCE_FILE).read_text())
+    assert content["scores"] == scores.astype(np.float64).tolist() and content["verdicts"] == ["OK", "OK", "NG"]
+    content["verdicts"] = ["NG", "OK", "OK"]  # what was decided then stays
+    (tmp_path / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
+    found = test_scores.read(tmp_path, {})
+    assert (found.alarms(0), found.alarms(1), found.alarms(0, "good"), found.alarms(0, "hole")) == (1, 0, 1, 0)
+
+
+def test_evidence_of_earlier_versions_is_judged_when_read(tmp_path: Path) -> None:
+    old = {"images": ["good/0.png", "x/1.png"], "kinds": ["good", "x"], "labels": [0, 1]}
+    old |= {"scores": [0.711132526, 0.8], "threshold": {"score": 0.7111325263977051}}  # rounded to nine digits
+    (tmp_path / test_scores.EVIDENCE_FILE).write_text(json.dumps(old))
+    assert test_scores.read(tmp_path, {}).verdicts == ["OK", "NG"]
+    (tmp_path / test_scores.EVIDENCE_FILE).write_text(json.dumps(old | {"threshold": None}))
+    assert test_scores.read(tmp_path, {}).verdicts == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"labels": [1]}', '{"labels": 3}'])
 def test_damaged_evidence_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / test_scores.EVIDENCE_FILE).write_text(text)

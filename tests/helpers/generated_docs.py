@@ -34,9 +34,14 @@ def options_table(command: click.Command) -> str:
     rows = []
     for option in command.params:
         if isinstance(option, click.Option):
-            names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len, reverse=True))
+            names = ", ".join(f"`{name}`" for name in _names(option))
             rows.append([names, _values(option), _default(option), option.help or ""])
     return peers.markdown(["option", "values", "default", "meaning"], rows, 4)
+
+
+def _names(option: click.Option) -> list[str]:
+    """Return an option's names, long ones first, and those that turn it off."""
+    return sorted(option.opts, key=len, reverse=True) + option.secondary_opts
 
 
 def _values(option: click.Option) -> str:

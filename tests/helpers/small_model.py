@@ -86,4 +86,5 @@ def _card(path: Path, fingerprint: str, geometry: Geometry, network: model_card.
         images=model_card.Images(3, 3, 0, 0),
         provenance=model_card.Provenance("training", "", "", 0, "cpu", {}, None),
         calibration=calibration,
+        scale=model_card.Scale(0.4, 0.05),
     )

@@ -1,6 +1,7 @@
 """Pixels are normalised and back as torchvision does; colours mean what they say."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torchvision import transforms
@@ -37,11 +38,30 @@ def test_side_by_side_lays_three_pictures_256_high():
     assert strip[128, 1280].tolist() == [128, 0, 0]
 
 
-def test_overlay_leaves_the_picture_alone_where_no_score_is_known():
-    image = np.full((2, 2, 3), 100, np.uint8)
-    mixed = drawing.overlay(image, np.array([[1.0, np.nan], [np.nan, np.nan]]))
-    assert mixed[0, 0].tolist() == [114, 50, 50]
-    assert (mixed[0, 1] == 100).all() and (mixed[1] == 100).all()
+def test_what_is_typical_and_what_is_not_known_keeps_its_colours():
+    levels = np.array([[0.0, 0.05, 0.1, np.nan]])
+    image = RNG.integers(0, 256, (1, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(drawing.tinted(image, levels), image)
+
+
+def test_colour_grows_and_is_strong_from_the_threshold_on():
+    levels = np.linspace(0, 1, 101)
+    shown = drawing.tinted(np.full((1, 101, 3), 150, np.uint8), levels[None])[0].astype(int)
+    distance = np.abs(shown - 150).max(axis=1)
+    assert (np.diff(distance) >= 0).all()
+    assert distance[30] < 40 < 80 < distance[50] and (distance[90:] == distance[100]).all()
+    assert shown[100, 0] > 200 and (shown[100, 1:] < 50).all()  # red
+
+
+def test_the_ring_is_around_the_peak():
+    segmentation = np.full((20, 30), np.nan)
+    segmentation[5, 20], segmentation[7, 7] = 0.4, 0.3
+    drawn = drawing.mark_peak(np.full((200, 300, 3), 99, np.uint8), segmentation)  # ten pixels for one of the map
+    rows, columns = np.nonzero((drawn != 99).any(axis=2))
+    assert (rows.mean(), columns.mean()) == (pytest.approx(55, abs=1), pytest.approx(205, abs=1))
+    assert (drawn[55, 205] == 99).all() and np.ptp(rows) < 40
+    nothing = np.full((2, 2), np.nan)
+    np.testing.assert_array_equal(drawing.mark_peak(drawn, nothing), drawn)
 
 
 def test_encode_png_keeps_colours(tmp_path):

@@ -67,7 +67,7 @@ def test_the_threshold_is_that_of_the_images_held_out(trained):
         2,
         0.4,
     )
-    assert found.threshold.score == found.calibration.scores[1]
+    assert found.threshold.score == model_card.rounded_up(found.calibration.scores[1])
     assert found.threshold.promised_rate == 0.4
 
 
@@ -78,9 +78,28 @@ def test_a_new_rate_changes_the_threshold_and_nothing_else(trained, data):
         outcome = call(data, trained, group=["--false_alarm_rate", rate], dataset=["--calibration", 0.4])
         assert outcome.exit_code == 0, outcome.output
         after = json.loads((folder_of(trained) / model_card.FILE).read_text())
-        assert after.pop("threshold")["score"] == before["calibration"]["scores"][score]
+        assert after.pop("threshold")["score"] == model_card.rounded_up(before["calibration"]["scores"][score])
         assert after == {key: value for key, value in before.items() if key != "threshold"}
     assert weights == {path: path.stat().st_mtime_ns for path in folder_of(trained).glob("*.pth")}
+
+
+def test_pictures_are_released_ones_unless_calibrated_ones_are_wanted(trained, data):
+    def files() -> list[bytes]:
+        return [path.read_bytes() for path in sorted((trained / "eval").rglob("*.png"))]
+
+    before, figures = files(), (trained / "results.csv").read_bytes()
+    for options, same in ((["--calibrated_pictures"], False), ([], True)):
+        outcome = call(data, trained, group=["--false_alarm_rate", 0.4], dataset=["--calibration", 0.4, *options])
+        assert outcome.exit_code == 0, outcome.output
+        assert len(before) == len(files()) > 0
+        assert [old == new for old, new in zip(before, files(), strict=True)] == [same] * len(before)
+        assert (trained / "results.csv").read_bytes() == figures
+
+
+def test_the_scale_is_of_the_images_held_out(trained):
+    found = model_card.read(folder_of(trained))
+    assert found.scale.score == np.median(found.calibration.scores)
+    assert 0 < found.scale.pixel < found.calibration.map_maxima[-1]
 
 
 def test_a_test_uses_the_card_and_leaves_it_alone(trained, data, tmp_path):

@@ -9,12 +9,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from artifacts import checkpoint, class_results, test_scores
-from artifacts.model_card import Threshold
+from artifacts.model_card import Scale, Threshold
 from artifacts.test_scores import Evidence
 from datasets.sampler import EpochSampler
 from images import drawing
 from jobs import review_pictures
-from jobs.review_pictures import Worst
+from jobs.review_pictures import Colours, Worst
 from metrics import ImageScores
 from reporting import review
 from tests.helpers.small_glass import loader, small_glass
@@ -22,6 +22,7 @@ from training import evaluation
 from training.evaluation import Panels
 
 SIDE = 64
+COLOURS = Colours(Threshold(0.5, 0.6, 0.01, 0.2, "test normals", 3), Scale(0.4, 0.3))
 Tested = tuple[Path, Evidence, Worst, Path]
 
 
@@ -46,7 +47,7 @@ def tested(tmp_path: Path) -> Tested:
 def keep(tested: Tested, **best: float) -> class_results.Result:
     folder, found, worst, pictures = tested
     result = class_results.Result("mvtec_nut", best=best, best_epoch=3)
-    review_pictures.keep(folder, found, result, worst, pictures, folder / "none")
+    review_pictures.keep(folder, found, result, worst, COLOURS, pictures, folder / "none")
     return result
 
 
@@ -150,9 +151,10 @@ def test_a_test_gives_scores_and_curves(tmp_path: Path) -> None:
     glass.trainer(loader(4, train=True), loader(6, train=False), "mvtec_small")
     weights, _ = checkpoint.require_best(glass.ckpt_dir)
     evaluation.test(glass, loader(6, train=False), weights, tmp_path / "eval", tested)
-    found = review_pictures.gather(tested, 4, Threshold(0.5, 0.6, 0.01, 0.2, "test normals", 3))
+    found = review_pictures.gather(tested, 4, COLOURS)
     _, scores, _, labels, _ = glass.predict(loader(6, train=False))
     assert found.labels == labels and found.images[5] == "005.png"
     assert np.allclose(found.scores, scores, atol=1e-8)
     assert set(found.curves) == {"image_roc", "pixel_roc", "pixel_pro"}
-    assert (found.train_images, found.threshold["score"]) == (4, 0.5)
+    assert (found.train_images, found.threshold["score"], found.scale) == (4, 0.5, {"score": 0.4, "pixel": 0.3})
+    assert found.scores == tested.scores and found.verdicts == ["NG" if score > 0.5 else "OK" for score in scores]

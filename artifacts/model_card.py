@@ -257,6 +257,7 @@ class Pixels:
         return low <= 2 * brightness and brightness <= 2 * high
 
 
+@dataclass(frozen=True)
 class Scale:
     """What is typical of normal images: their scores, and the pixels of their maps."""
 

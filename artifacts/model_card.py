@@ -136,7 +136,7 @@ class Threshold:
         promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {basis}"
         never = "; nothing can be NG, as good images score as high as can be" if self.score >= 1 else ""
         least = least if self.promised_rate > self.false_alarm_rate else ""
-        return f"threshold {self.score:.{DECIMALS}f}, {promise}{least}{never}"
+        return f"threshold {rounded_up(self.score):.{DECIMALS}f}, {promise}{least}{never}"
 
 
 @dataclass(frozen=True)

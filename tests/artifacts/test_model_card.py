@@ -166,6 +166,11 @@ def test_maps_of_single_precision_compare_as_scores_do() -> None:
         assert model_card.above(np.float32([step - 1e-5, step, step + 1e-5, np.nan]), step).tolist() == [0, 0, 1, 0]
 
 
+def test_an_unrounded_threshold_of_an_earlier_version_is_said_as_it_is_compared() -> None:
+    old = model_card.Threshold(0.7026500105857849, 0.671, 0.1, 0.1, model_card.HELD_OUT, 20)
+    assert str(old).startswith("threshold 0.70266, ")
+
+
 def test_a_threshold_that_no_score_exceeds_says_so() -> None:
     saturated = Calibration.of(model_card.HELD_OUT, [0.5, 0.999998], [0.5, 0.6]).threshold(0.01)
     assert saturated.score == 1 and "nothing can be NG" in str(saturated)

@@ -158,9 +158,9 @@ def test_a_verdict_does_not_depend_on_company(folder, tmp_path):
         def __init__(self, engine: object) -> None:
             self.engine, self.card = engine, engine.card
 
-        def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            scores, maps = self.engine(pixels, valid)
-            return scores + np.float32(3e-7 * (len(pixels) > 1)), maps + np.float32(3e-7 * (len(pixels) > 1))
+        def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
+            more = np.float32(3e-7 * (len(pixels) > 1))
+            return lambda: tuple(each + more for each in self.engine.start(pixels, valid)())
 
     paths = pictures(tmp_path / "in", 5)
     for path in paths:
@@ -454,7 +454,7 @@ def test_every_page_and_picture_has_a_row_and_what_is_left_out_is_named(folder, 
     assert "is of a type that is not read" in found["d.psd"]["error"]
     predictor = Predictor(folder)
     for number, page in enumerate(pages, 1):
-        assert float(found[f"lot.tif#{number}"]["score"]) == pytest.approx(predictor(page).score, abs=1e-6)
+        assert float(found[f"lot.tif#{number}"]["score"]) == pytest.approx(predictor(page).score, abs=1e-5)
     for name in ("lot.tif#2.png", "c.gif.png", "b.ppm.png"):
         with Image.open(tmp_path / "out" / "overlays" / name) as drawn:
             assert drawn.format == "PNG"
@@ -533,7 +533,7 @@ def test_a_picture_that_upsets_the_model_leaves_the_others(folder, tmp_path, mon
     assert "001.png cannot be scored: MemoryError" in found[1]["error"]
     assert "0long.png cannot be scored: The picture has 36 x 360000 pixels after the resize" in found[3]["error"]
     scores = [float(found[number]["score"]) for number in (0, 2)]
-    assert scores == pytest.approx([alone[0], alone[2]], abs=1e-6)
+    assert scores == pytest.approx([alone[0], alone[2]], abs=1e-5)
 
 
 def test_watch_waits_for_a_disk_that_is_full(folder, tmp_path, monkeypatch, caplog):

@@ -25,7 +25,7 @@ CALIBRATED, BARE = Model(Limits(0.6, 0.5), Scale(0.3, 0.2)), Model(None, None)
 
 
 def draw(picture: np.ndarray, segmentation: np.ndarray, verdict: str = "OK", model: Model = CALIBRATED) -> np.ndarray:
-    return overlay.draw(picture, Prediction(0.7, segmentation, verdict), model)
+    return overlay.draw(picture, Prediction(0.7, lambda: segmentation, verdict), model)
 
 
 def test_the_picture_keeps_its_size_and_place():

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import numpy as np
 from PIL import Image
 
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
@@ -60,14 +59,9 @@ class Output:
         Raises:
             OSError: they cannot be written.
         """
-        limits = self.predictor.limits
         if self.shown == "all" or (self.shown == "ng" and prediction.verdict == NG):
-            limit = "no threshold" if limits is None else f"threshold {limits.score:.4f}"
-            caption = f"{prediction.verdict}   score {prediction.score:.4f}, {limit}"
-            pixel = None if limits is None else limits.pixel
-            drawn = overlay.draw(np.asarray(image), prediction.map, pixel, caption)
             file = overlay.file_name(name)
-            atomic_write(self.folder / OVERLAYS / file, overlay.encode(drawn, file))
+            atomic_write(self.folder / OVERLAYS / file, overlay.encode(self.predictor.drawn(image, prediction), file))
         if self.save_maps:
             content = overlay.encode_map(prediction.map, self.save_maps)
             atomic_write(self.folder / MAPS / f"{name}.{self.save_maps}", content)
@@ -181,14 +175,13 @@ class Run:
         self.unlike += 1
 
     def _predict(self, named: list[tuple[str, Image.Image]]) -> list[Prediction | UnreadableImage]:
-        """Score pictures; where one upsets the model, the others are still scored."""
-        try:
-            return self.predictor.predict([image for _, image in named]) if named else []
-        except Exception as error:  # of the memory or the device, whose libraries have classes of their own
-            if len(named) > 1:
-                return [found for each in named for found in self._predict([each])]
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return [UnreadableImage(f"{named[0][0]} cannot be scored: {reason}")]
+        """Score pictures, or say of one why it cannot be."""
+        found: list[Prediction | UnreadableImage] = []
+        for (name, _), each in zip(named, self.predictor.predict_each([image for _, image in named]), strict=True):
+            if isinstance(each, Exception):
+                each = UnreadableImage(f"{name} cannot be scored: {' '.join(str(each).split()) or type(each).__name__}")
+            found.append(each)
+        return found
 
     def _write(self, named: tuple[str, Opened], found: Prediction | UnreadableImage) -> Row:
         """Write the files of a picture; return its line."""

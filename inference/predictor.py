@@ -26,6 +26,7 @@ from artifacts.model_card import Card
 from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
+from inference import overlay
 from inference.tiles import Blend, Box, Tiling
 from system.processes import usable_cores
 
@@ -163,6 +164,20 @@ class Predictor:
             return
         for size, score, seen in self._scored(pictures):
             yield self._prediction(score, partial(self.geometry.restore, seen, size))
+
+    def predict_each(self, images: Sequence[Image.Image]) -> list[Prediction | Exception]:
+        """Score several pictures as `predict` does; where one upsets the model, the others are still scored."""
+        try:
+            return self.predict(images)
+        except Exception as error:  # of the memory or the device, whose libraries have classes of their own
+            return [error] if len(images) == 1 else [found for image in images for found in self.predict_each([image])]
+
+    def drawn(self, image: Image.Image, prediction: Prediction) -> np.ndarray:
+        """Draw a prediction over its picture, with a legend under it, uint8 RGB; see inference.overlay.draw."""
+        limit = "no threshold" if self.limits is None else f"threshold {self.limits.score:.4f}"
+        caption = f"{prediction.verdict}   score {prediction.score:.4f}, {limit}"
+        pixel = None if self.limits is None else self.limits.pixel
+        return overlay.draw(np.asarray(image), prediction.map, pixel, caption)
 
     @property
     def bits(self) -> int | None:

@@ -18,7 +18,7 @@ from system.signals import stop_event
 
 LOGGER = logging.getLogger(__name__)
 
-LEAVE_SECONDS = 0.5  # between the signal and the end of listening: what has reached this machine by then is accepted
+LEAVE_SECONDS = 0.5  # for clients to leave after the signal; and for requests to arrive on connections that were let in
 
 
 @click.command(context_settings={"show_default": True})
@@ -31,6 +31,7 @@ def main(host: str, port: int, queue: int, max_mb: int, **model: object) -> None
     """Serve a trained model over HTTP until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
     try:
         service = Service(open_predictor(**model), queue, max_mb << 20)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -53,7 +54,11 @@ def _serve(service: Service, listening: socket.socket) -> bool:
     while thread.is_alive() and not stop.wait(0.2):
         pass
     service.ending = True
-    time.sleep(LEAVE_SECONDS)
+    if thread.is_alive():
+        time.sleep(LEAVE_SECONDS)
+        for each in server.servers:
+            each.get_loop().call_soon_threadsafe(each.close)
+        time.sleep(LEAVE_SECONDS)
     server.should_exit = True
     thread.join()
     LOGGER.info("Ended: %d accepted, %d answered.", service.accepted, service.answered)

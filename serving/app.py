@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from artifacts import run_info
-from images.reading import UnreadableImage
+from images.reading import UnreadableImage, open_rgb
 from images.regions import regions
 from inference import overlay
 from inference.predictor import Prediction, Predictor
@@ -123,7 +123,7 @@ class Service:
         self.accepted += 1
         try:
             async with self.decoded:
-                image = await run_in_threadpool(self.predictor.opened, content)
+                image = await run_in_threadpool(open_rgb, content)
                 prediction = await self.batches.predict(image)
                 self.measures.verdicts.labels(prediction.verdict).inc()
                 self.measures.scores.observe(prediction.score)
@@ -150,7 +150,7 @@ class Service:
             answer["map"] = _text(overlay.encode_map(prediction.map, wanted["map"]))
         if "overlay" in wanted:
             drawn = self.predictor.drawn(np.asarray(image), prediction)
-            answer["overlay"] = _text(overlay.encode(drawn, f".{wanted['overlay']}"))
+            answer["overlay"] = _text(overlay.encode(drawn, f"overlay.{wanted['overlay']}"))
         return json.dumps(answer).encode()
 
     def _count(self, request: Request, status: int) -> None:

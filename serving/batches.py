@@ -1,15 +1,12 @@
 """Pictures of many requests through one model: what arrives while a batch is scored becomes the next batch."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from inference.predictor import Prediction, Predictor
-
-LOGGER = logging.getLogger(__name__)
 
 
 class Batches:
@@ -39,7 +36,7 @@ class Batches:
                 while len(batch) < self.predictor.batch_size and not self.waiting.empty():
                     batch.append(self.waiting.get_nowait())
                 images = [image for image, _ in batch]
-                found = await loop.run_in_executor(thread, self._score, images)
+                found = await loop.run_in_executor(thread, self.predictor.predict_each, images)
                 for (_, answer), prediction in zip(batch, found, strict=True):
                     if answer.cancelled():
                         continue
@@ -48,13 +45,3 @@ class Batches:
                     else:
                         answer.set_result(prediction)
                 self.scored(len(batch))
-
-    def _score(self, images: list[Image.Image]) -> list[Prediction | Exception]:
-        """Score pictures together; if that fails, each alone, so that one cannot spoil the answers of others."""
-        try:
-            return self.predictor.predict(images)
-        except Exception as error:  # of whatever kind, it is the answer to that request, and others are served
-            if len(images) == 1:
-                return [error]
-            LOGGER.warning("%d pictures could not be scored together (%s): each alone.", len(images), error)
-            return [self._score([image])[0] for image in images]

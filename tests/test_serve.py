@@ -161,14 +161,14 @@ def hostile(width: int, height: int) -> bytes:
 SMALL = encoded(Image.new("RGB", (40, 40)))
 REFUSED = {  # name -> what is posted, query, headers, status, words of the line
     "too many bytes": (bytes(MOST + 1), "", PNG, 413, "larger than 1 MiB"),
-    "no picture": (b"hello", "", PNG, 422, "cannot be read as an image"),
+    "no picture": (b"hello", "", PNG, 422, "is none of PNG, JPEG"),
     "cut off": (SMALL[:60], "", PNG, 422, "cannot be read as an image"),
     "too many pixels": (hostile(20000, 20000), "", PNG, 422, "20000 x 20000 pixels"),
     "a strip": (hostile(200000, 1), "", PNG, 422, "after the resize"),
     "nothing": (b"", "", PNG, 422, "no picture"),
     "text": (SMALL, "", {"Content-Type": "text/plain"}, 415, "text/plain"),
     "packed": (SMALL, "", PNG | {"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
-    "a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "", PNG, 422, "cannot be read"),
+    "a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "", PNG, 422, "is none of PNG, JPEG"),
     "an unknown wish": (SMALL, "?maps=npy", PNG, 422, "maps=npy is not known"),
     "an unknown kind": (SMALL, "?map=exr", PNG, 422, "map=exr is not known"),
     "a form without a file": (form(b"x", 'name="a"')[0], "", form(b"")[1], 422, "no file"),

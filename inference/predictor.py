@@ -26,6 +26,7 @@ from artifacts.model_card import Card
 from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
+from images.regions import Region, regions
 from inference import overlay
 from inference.tiles import Blend, Box, Tiling
 from system.processes import usable_cores
@@ -191,12 +192,20 @@ class Predictor:
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
-        pixels = np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else anomaly_map > self.limits.pixel
+        pixels = self._mask(anomaly_map)
         if not pixels.any():
             return 0, None
         rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         return int(pixels.sum()), tuple(map(int, box))
+
+    def regions(self, anomaly_map: np.ndarray) -> list[Region]:
+        """Return the marked regions of a map, the largest first."""
+        return regions(self._mask(anomaly_map))
+
+    def _mask(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """Return which pixels of a map are marked, bool [H, W]; NaN is not."""
+        return np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else anomaly_map > self.limits.pixel
 
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)

@@ -19,7 +19,6 @@ from starlette.routing import Route
 
 from artifacts import run_info
 from images.reading import UnreadableImage, open_rgb
-from images.regions import regions
 from inference import overlay
 from inference.predictor import Prediction, Predictor
 from serving import bodies
@@ -136,7 +135,7 @@ class Service:
     def _describe(self, image: Image.Image, prediction: Prediction, wanted: dict[str, str]) -> bytes:
         """Write a picture's answer as JSON."""
         limits = self.predictor.limits
-        marked = [] if limits is None else regions(prediction.map > limits.pixel)
+        marked = self.predictor.regions(prediction.map)
         answer = {
             "score": prediction.score,
             "verdict": prediction.verdict,

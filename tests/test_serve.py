@@ -53,9 +53,11 @@ def running(predictor: Predictor, most_waiting: int = 64) -> Iterator[Service]:
     service.port = listening.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    yield service
-    server.should_exit = True
-    thread.join()
+    try:
+        yield service
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="module")

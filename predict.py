@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from images.reading import IMAGE_SUFFIXES, find_files, kind_of, writable
 from inference import score_file
-from inference.batch_run import UNREADABLE, Output, Run, is_own
+from inference.batch_run import COPY, LINK, UNREADABLE, Output, Run, is_own
 from inference.model_options import model_options, open_predictor
 from inference.predictor import NG, Predictor
 from inference.score_file import ScoreFile
@@ -54,12 +54,13 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
     type=click.Choice(["npy", "tiff"]),
     help="Keep the anomaly maps: float32, in the size of the picture.",
 )
+@click.option("--sort", "sorting", type=click.Choice([LINK, COPY]), help="Link or copy pictures into OK/ and NG/.")
 @click.option("--recursive", is_flag=True, help="Look in subfolders, too.")
 @click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive. Ctrl-C stops it.")
 @click.option("--fail_on_ng", is_flag=True, help="Exit with 3 if a picture is NG.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 def main(
-    out: Path, shown: str, save_maps: str | None, recursive: bool, watch: bool, fail_on_ng: bool,
+    out: Path, shown: str, save_maps: str | None, sorting: str | None, recursive: bool, watch: bool, fail_on_ng: bool,
     inputs: tuple[str, ...], **model: object,
 ) -> None:  # fmt: skip
     """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
@@ -69,7 +70,8 @@ def main(
         paths = [] if watch else _collect(inputs, recursive, out.absolute())
         predictor = open_predictor(**model)
         root = folder or Path(os.path.commonpath([path.parent for path in paths]))
-        counts = _work(Output(out.absolute(), root, predictor, shown, save_maps), paths, folder, recursive)
+        output = Output(out.absolute(), root, predictor, shown, save_maps, sorting)
+        counts = _work(output, paths, folder, recursive)
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
         sys.exit(EXIT_WRONG)

@@ -14,6 +14,7 @@ import uvicorn
 
 from inference.model_options import model_options, open_predictor
 from serving.app import Service
+from system.logs import log_to_screen
 from system.signals import stop_event
 
 LOGGER = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ LEAVE_SECONDS = 0.5  # for clients to leave after the signal; and for requests t
 @click.option("--max_mb", type=click.IntRange(1), default=32, help="Largest body of a request in MiB.")
 def main(host: str, port: int, queue: int, max_mb: int, **model: object) -> None:
     """Serve a trained model over HTTP until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    log_to_screen()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
     try:

@@ -122,7 +122,7 @@ class Service:
         self.accepted += 1
         try:
             async with self.decoded:
-                image = await run_in_threadpool(open_rgb, content)
+                image = await run_in_threadpool(open_rgb, content, self.predictor.bits)
                 prediction = await self.batches.predict(image)
                 self.measures.verdicts.labels(prediction.verdict).inc()
                 self.measures.scores.observe(prediction.score)
@@ -142,6 +142,7 @@ class Service:
             "threshold": None if limits is None else limits.score,
             "width": image.width,
             "height": image.height,
+            "like_training": self.predictor.is_like_training(image),
             "area": sum(region.area for region in marked),
             "boxes": [region._asdict() for region in marked],
         }

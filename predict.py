@@ -10,7 +10,6 @@ input; 3 with --fail_on_ng, if all could be judged and one was NG.
 import glob
 import logging
 import os
-import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +21,12 @@ from filelock import FileLock, Timeout
 from artifacts.model_card import NG
 from images.reading import IMAGE_SUFFIXES, find_files, kind_of, writable
 from inference import score_file
-from inference.batch_run import UNREADABLE, Output, Run, is_own
+from inference.batch_run import COPY, LINK, UNREADABLE, Output, Run, is_own
+from inference.model_options import model_options, open_predictor
 from inference.predictor import Predictor
 from inference.score_file import ScoreFile
-from inference.tiles import Tiling
 from system.files import told
 from system.logs import log_to_screen
-from system.parameters import Number
 from system.signals import stop_event
 
 LOGGER = logging.getLogger(__name__)
@@ -41,32 +39,10 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 
 
 @click.command(context_settings={"show_default": True})
-@click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="Class folder, or a file that export.py wrote."
-)
-@click.option(
-    "--checkpoint",
-    type=click.Path(path_type=Path),
-    help="Weights to use instead of the folder's best. They have no threshold.",
-)
-@click.option(
-    "--backbone_weights",
-    type=click.Path(path_type=Path),
-    help="Weights of the backbone, if they are not found by themselves.",
-)
+@model_options
 @click.option(
     "--out", default="predictions", type=click.Path(path_type=Path), help="Folder for everything that is written."
 )
-@click.option("--threshold", type=Number(), help="Score above which a picture is NG, instead of the calibrated one.")
-@click.option(
-    "--false_alarm_rate",
-    type=Number(0, 1, min_open=True, max_open=True),
-    help="Share of good pictures that may be NG. It sets the threshold.",
-)
-@click.option("--tile", metavar="HxW", help="Cut large pictures into tiles of this size in pixels.")
-@click.option("--overlap", type=click.IntRange(0), help="Overlap of tiles in pixels. By default a quarter of a tile.")
-@click.option("--batch_size", type=click.IntRange(1), default=8, help="Pictures or tiles that are scored together.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:<number>.")
 @click.option(
     "--overlays",
     "shown",
@@ -79,26 +55,24 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
     type=click.Choice(["npy", "tiff"]),
     help="Keep the anomaly maps: float32, in the size of the picture.",
 )
+@click.option("--sort", "sorting", type=click.Choice([LINK, COPY]), help="Link or copy pictures into OK/ and NG/.")
 @click.option("--recursive", is_flag=True, help="Look in subfolders, too.")
 @click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive. Ctrl-C stops it.")
 @click.option("--fail_on_ng", is_flag=True, help="Exit with 3 if a picture is NG.")
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 def main(
-    model: Path, checkpoint: Path | None, backbone_weights: Path | None, out: Path, threshold: float | None,
-    false_alarm_rate: float | None, tile: str | None, overlap: int | None, batch_size: int, device: str, shown: str,
-    save_maps: str | None, recursive: bool, watch: bool, fail_on_ng: bool, inputs: tuple[str, ...],
+    out: Path, shown: str, save_maps: str | None, sorting: str | None, recursive: bool, watch: bool, fail_on_ng: bool,
+    inputs: tuple[str, ...], **model: object,
 ) -> None:  # fmt: skip
     """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
     log_to_screen()
     try:
-        tiling = _tiling(tile, overlap)
         folder = _watched(inputs) if watch else None
         paths = [] if watch else _collect(inputs, recursive, out.absolute())
-        predictor = Predictor(
-            model, checkpoint, backbone_weights, threshold, false_alarm_rate, device, tiling, batch_size
-        )
+        predictor = open_predictor(**model)
         root = folder or Path(os.path.commonpath([path.parent for path in paths]))
-        counts = _work(Output(out.absolute(), root, predictor, shown, save_maps), paths, folder, recursive)
+        output = Output(out.absolute(), root, predictor, shown, save_maps, sorting)
+        counts = _work(output, paths, folder, recursive)
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
         sys.exit(EXIT_WRONG)
@@ -179,19 +153,6 @@ def _watched(inputs: tuple[str, ...]) -> Path:
     if len(inputs) != 1 or not Path(inputs[0]).is_dir():
         raise ValueError(f"--watch takes one folder, not {', '.join(inputs)}: create it, or correct the path.")
     return _absolute(Path(inputs[0]))
-
-
-def _tiling(tile: str | None, overlap: int | None) -> Tiling | None:
-    """Read --tile and --overlap."""
-    if tile is None:
-        if overlap is not None:
-            raise ValueError("--overlap is of tiles: give --tile HxW, too.")
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", tile)
-    if match is None:
-        raise ValueError(f"--tile {tile} is no size: give height x width in pixels, as 512x512.")
-    size = int(match[1]), int(match[2])
-    return Tiling(size, min(size) // 4 if overlap is None else overlap)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from system.files import atomic_write
 
 RUN_FILE = "run.json"
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "scipy")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "scipy", "onnxruntime")
 
 
 def command() -> str:

@@ -1,5 +1,6 @@
 """Pictures through a predictor to files: what predict.py writes of each, and in which order."""
 
+import filecmp
 import logging
 import time
 from collections import Counter
@@ -10,21 +11,21 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import numpy as np
 from PIL import Image
 
-from artifacts.model_card import DECIMALS, NG, UNKNOWN, rounded
+from artifacts.model_card import DECIMALS, NG, OK, UNKNOWN, rounded
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
 from inference.predictor import Prediction, Predictor, batches, one_ahead
 from inference.score_file import FILE, PAGE, Row, ScoreFile, written_name
-from system.files import atomic_write
+from system.files import atomic_write, link
 from system.progress_bar import progress_bar
 
 LOGGER = logging.getLogger(__name__)
 
-OVERLAYS, MAPS = "overlays", "maps"  # folders under --out
+OVERLAYS, MAPS = "overlays", "maps"  # folders under --out, beside those of the verdicts
+LINK, COPY = "link", "copy"
 UNREADABLE = "unreadable"
 POLL_SECONDS = 0.5  # between two looks into a watched folder
 
@@ -40,15 +41,25 @@ class Output:
         predictor: that knows the threshold.
         shown: which overlays are wanted, "all", "ng" or "none".
         save_maps: "npy", "tiff" or None.
+        sorting: LINK or COPY pictures into folders named by their verdicts, or None.
+
+    Raises:
+        ValueError: pictures are to be sorted, and there is no threshold.
     """
 
-    def __init__(self, folder: Path, root: Path, predictor: Predictor, shown: str, save_maps: str | None) -> None:
+    def __init__(
+        self, folder: Path, root: Path, predictor: Predictor, shown: str, save_maps: str | None,
+        sorting: str | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.root, self.predictor, self.shown, self.save_maps = folder, root, predictor, shown, save_maps
+        self.sorting = sorting
+        if sorting is not None and predictor.limits is None:
+            raise ValueError("--sort needs verdicts, and the model has no threshold: give --threshold.")
 
     @property
     def own(self) -> frozenset[Path]:
         """Files and folders that are written."""
-        names = [self.folder / name for name in (OVERLAYS, MAPS, FILE)]
+        names = [self.folder / name for name in (OVERLAYS, MAPS, OK, NG, FILE)]
         return frozenset(names if self.folder == self.root else [self.folder, *names])
 
     def name(self, path: Path, page: int | None = None) -> str:
@@ -68,6 +79,25 @@ class Output:
             content = overlay.encode_map(prediction.map, self.save_maps)
             atomic_write(self.folder / MAPS / f"{name}.{self.save_maps}", content)
         return self.row(name, prediction)
+
+    def sort(self, path: Path, rows: list[Row]) -> None:
+        """Put a picture into the folder of its verdict, NG if one of its pages is; leave it out if one has none.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        verdicts = {row.verdict for row in rows}
+        verdict = NG if NG in verdicts else OK if verdicts == {OK} else None
+        if self.sorting is None or verdict is None:
+            return
+        below = path.relative_to(self.root)
+        other = self.folder / (OK if verdict == NG else NG) / below
+        if other.exists() and filecmp.cmp(other, path, shallow=False):  # put there by an earlier verdict
+            other.unlink()
+        if self.sorting == LINK:
+            link(self.folder / verdict / below, path)
+        else:
+            atomic_write(self.folder / verdict / below, path.read_bytes())
 
     def row(self, name: str, prediction: Prediction) -> Row:
         """Return a picture's line."""
@@ -99,8 +129,9 @@ class Run:
             opened = one_ahead(
                 (some, self.pool.map(self.open, some)) for some in batches(paths, self.predictor.batch_size)
             )
-            for found in one_ahead(self.rows(some, list(images)) for some, images in opened):
-                for rows in found:
+            for some, found in one_ahead((some, self.rows(some, list(images))) for some, images in opened):
+                for path, rows in zip(some, found, strict=True):
+                    self.output.sort(path, rows)
                     self.add(rows, scores)
                     step()
 
@@ -125,9 +156,11 @@ class Run:
             if any(row.score is None for row in rows) and not arrivals.gives_up(path):
                 continue
             try:
+                self.output.sort(path, rows)
                 self.add(rows, scores)
             except OSError as error:  # the disk is full, or away: the picture stays for the next look
-                self._warn_once(f"{scores.path} cannot be written ({error.strerror}): waiting until it can.")
+                reason = error.strerror or error
+                self._warn_once(f"{self.output.folder} cannot be written ({reason}): waiting until it can.")
                 continue
             self.said = ""
             arrivals.finish(path)
@@ -178,14 +211,13 @@ class Run:
         self.unlike += 1
 
     def _predict(self, named: list[tuple[str, Image.Image]]) -> list[Prediction | UnreadableImage]:
-        """Score pictures; where one upsets the model, the others are still scored."""
-        try:
-            return self.predictor.predict([image for _, image in named]) if named else []
-        except Exception as error:  # of the memory or the device, whose libraries have classes of their own
-            if len(named) > 1:
-                return [found for each in named for found in self._predict([each])]
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return [UnreadableImage(f"{named[0][0]} cannot be scored: {reason}")]
+        """Score pictures, or say of one why it cannot be."""
+        found: list[Prediction | UnreadableImage] = []
+        for (name, _), each in zip(named, self.predictor.predict_each([image for _, image in named]), strict=True):
+            if isinstance(each, Exception):
+                each = UnreadableImage(f"{name} cannot be scored: {' '.join(str(each).split()) or type(each).__name__}")
+            found.append(each)
+        return found
 
     def _write(self, named: tuple[str, Opened], found: Prediction | UnreadableImage) -> Row:
         """Write the files of a picture; return its line."""
@@ -230,7 +262,7 @@ class Run:
 
 def is_own(path: Path, out: Path) -> bool:
     """Say whether an absolute path is of what an earlier run has written into a folder."""
-    return path == out / FILE or any(path.is_relative_to(out / name) for name in (OVERLAYS, MAPS))
+    return path == out / FILE or any(path.is_relative_to(out / name) for name in (OVERLAYS, MAPS, OK, NG))
 
 
 def is_image(opened: Opened) -> bool:

@@ -68,10 +68,15 @@ def encode(pixels: np.ndarray, name: str) -> bytes:
 
 
 def encode_map(segmentation: np.ndarray, kind: str) -> bytes:
-    """Encode a map, float32 [H, W], as "npy" or as "tiff" with 32-bit floats."""
+    """Encode a map, float32 [H, W] in [0, 1], as "npy", as "tiff" with 32-bit floats, or as "png" with 16-bit gray.
+
+    In PNG 65535 stands for 1, and 0 also for NaN.
+    """
     file = io.BytesIO()
     if kind == "npy":
         np.save(file, segmentation)
+    elif kind == "png":
+        Image.fromarray(np.rint(np.nan_to_num(segmentation) * 65535).astype(np.uint16)).save(file, "PNG")
     else:
         Image.fromarray(segmentation).save(file, "TIFF")
     return file.getvalue()

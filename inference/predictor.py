@@ -27,6 +27,7 @@ from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_u
 from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
+from images.regions import Region, regions
 from inference.tiles import Blend, Box, Tiling
 from system.processes import usable_cores
 
@@ -168,6 +169,13 @@ class Predictor:
         for size, score, seen in self._scored(pictures):
             yield self._prediction(score, partial(self.geometry.restore, seen, size))
 
+    def predict_each(self, images: Sequence[Image.Image]) -> list[Prediction | Exception]:
+        """Score several pictures as `predict` does; where one upsets the model, the others are still scored."""
+        try:
+            return self.predict(images)
+        except Exception as error:  # of the memory or the device, whose libraries have classes of their own
+            return [error] if len(images) == 1 else [found for image in images for found in self.predict_each([image])]
+
     @property
     def bits(self) -> int | None:
         """Bits of the values in 16-bit files, as in training; None for what a file says."""
@@ -180,9 +188,7 @@ class Predictor:
 
     def marked(self, anomaly_map: np.ndarray) -> tuple[int, tuple[int, int, int, int] | None]:
         """Return how many pixels of a map are marked, and (x, y, width, height) of the box around them."""
-        pixels = (
-            np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else above(anomaly_map, self.limits.pixel)
-        )
+        pixels = self._mask(anomaly_map)
         if not pixels.any():
             return 0, None
         rows, columns = (np.flatnonzero(pixels.any(axis)) for axis in (1, 0))
@@ -193,6 +199,14 @@ class Predictor:
         """Bring a map to the scale of its colours: 0.1 is typical of normal pictures, 0.5 the threshold of pixels."""
         limit = None if self.limits is None else self.limits.pixel
         return model_card.calibrated(anomaly_map, limit, None if self.scale is None else self.scale.pixel)
+
+    def regions(self, anomaly_map: np.ndarray) -> list[Region]:
+        """Return the marked regions of a map, the largest first."""
+        return regions(self._mask(anomaly_map))
+
+    def _mask(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """Return which pixels of a map are marked, bool [H, W]; NaN is not."""
+        return np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else above(anomaly_map, self.limits.pixel)
 
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)

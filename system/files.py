@@ -63,6 +63,22 @@ def state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
+def link(path: Path, target: Path) -> None:
+    """Make a symbolic link, or lead it elsewhere; folders above it are made.
+
+    Raises:
+        OSError: it cannot be made; what lay there before still does.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
+        try:
+            os.symlink(target, partial / path.name)
+            os.replace(partial / path.name, path)
+        finally:
+            shutil.rmtree(partial)
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, of which a kill or a full disk may leave a part alone.
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASICS = ("backbones", "common", "loss", "metrics", "model", "perlin", "utils")
-DOORS = ("main", "predict", "export", "prepare", "report", "status", "reproduce", "benchmark", "demo")
+DOORS = ("main", "predict", "export", "prepare", "serve", "report", "status", "reproduce", "benchmark", "demo")
 ALL = {"artifacts", "basics", "datasets", "glass", "images", "inference", "jobs", "preparation", "reporting", "system"}
 MAY_IMPORT = {  # folder -> folders that it may import; the files at the root are the doors, glass.py and the basics
     "system": set(),
@@ -22,9 +22,10 @@ MAY_IMPORT = {  # folder -> folders that it may import; the files at the root ar
     "preparation": {"datasets", "images", "system"},
     "reporting": {"datasets", "basics", "artifacts", "system"},
     "inference": {"glass", "training", "basics", "artifacts", "images", "system"},
+    "serving": {"inference", "artifacts", "images"},
     "jobs": {"glass", "training", "datasets", "preparation", "reporting", "basics", "artifacts", "images", "system"},
     "benchmarks": ALL | {"training"},
-    "doors": ALL | {"training", "benchmarks"},
+    "doors": ALL | {"training", "serving", "benchmarks"},
 }
 ONLY = {  # of these folders, those that may be imported from a room are these files alone
     ("reporting", "datasets"): {"datasets.published"},
@@ -33,7 +34,18 @@ ONLY = {  # of these folders, those that may be imported from a room are these f
     ("artifacts", "images"): {"images.geometry"},
     ("datasets", "artifacts"): {"artifacts.hypothesis_table", "artifacts.options"},
 }
-NO_TORCH = ("system", "images", "preparation", "reporting", "predict", "report", "status", "reproduce")
+NO_TORCH = (
+    "system",
+    "images",
+    "preparation",
+    "reporting",
+    "serving",
+    "predict",
+    "serve",
+    "report",
+    "status",
+    "reproduce",
+)
 WITHOUT_TORCH = """
 import importlib, sys
 class Blocked:

@@ -365,6 +365,56 @@ def count(out: Path) -> int:
     return (out / "scores.csv").read_bytes().count(b"\n") - 1 if (out / "scores.csv").is_file() else 0
 
 
+def sorted_names(out: Path) -> dict[str, set[str]]:
+    return {kind: {path.name for path in (out / kind).glob("*")} for kind in ("OK", "NG")}
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_pictures_are_sorted_by_their_verdicts(folder, tmp_path, how):
+    paths, out = pictures(tmp_path / "in"), tmp_path / "out"
+    scores = sorted(each.score for each in Predictor(folder).predict(paths))
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    wanted = ["--out", out, "--overlays", "none", "--sort", how, tmp_path / "in"]
+    for low, high in ((1, 2), (3, 4)):  # a second threshold moves pictures
+        result = call("--model", folder, "--threshold", (scores[low] + scores[high]) / 2, *wanted)
+        assert result.exit_code == 1, result.output
+        judged = {kind: {row["image"] for row in rows(out) if row["verdict"] == kind} for kind in ("OK", "NG")}
+        assert sorted_names(out) == judged and len(judged["OK"]) == low + 1
+    for path in paths:
+        put = next(out / kind / path.name for kind in judged if path.name in judged[kind])
+        assert put.read_bytes() == path.read_bytes() and put.is_symlink() == (how == "link")
+    again = call("--model", folder, *wanted[:-1], "--recursive", tmp_path)  # its own are not judged
+    assert "6 pictures" in again.output
+
+
+def test_sorting_takes_nobody_elses_picture_away(folder, tmp_path):
+    path, out = pictures(tmp_path / "in", 1)[0], tmp_path / "out"
+    for kind in ("OK", "NG"):
+        (out / kind).mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(out / "OK" / path.name)
+    assert call("--model", folder, "--threshold", 0, "--out", out, "--sort", "link", path).exit_code == 0
+    assert sorted_names(out) == {"OK": {path.name}, "NG": {path.name}}
+
+
+def test_sorting_needs_a_threshold(model, tmp_path):
+    change_card(model, threshold=None, calibration=None)
+    result = call("--model", model, "--out", tmp_path / "out", "--sort", "copy", pictures(tmp_path / "in", 1)[0])
+    assert result.exit_code == 2 and "give --threshold" in result.output
+
+
+def test_a_file_of_pages_is_sorted_as_ng_if_one_page_is(folder, tmp_path):
+    pages = [Image.open(path) for path in pictures(tmp_path / "in", 3)]
+    scores = sorted(each.score for each in Predictor(folder).predict(pages))
+    (tmp_path / "pages").mkdir()
+    pages[0].save(tmp_path / "pages" / "lot.tif", save_all=True, append_images=pages[1:])
+    wanted = ["--model", folder, "--out", tmp_path / "out", "--sort", "link", tmp_path / "pages"]
+    assert call("--threshold", (scores[1] + scores[2]) / 2, *wanted).exit_code == 0
+    assert [row["verdict"] for row in rows(tmp_path / "out")].count("NG") == 1
+    assert sorted_names(tmp_path / "out") == {"OK": set(), "NG": {"lot.tif"}}
+    assert call("--threshold", 1, *wanted).exit_code == 0
+    assert sorted_names(tmp_path / "out") == {"OK": {"lot.tif"}, "NG": set()}
+
+
 def watch_until(model: Predictor, folder: Path, out: Path, lines: int, meanwhile: Callable[[], object]) -> None:
     """Watch a folder until scores.csv has so many lines; do something when it has one more than at the start."""
     stop, before = threading.Event(), count(out)

@@ -165,7 +165,9 @@ def test_modules_and_files_in_the_text_exist():
 
 
 def test_every_option_in_the_text_is_an_option_of_some_program():
-    doors = (importlib.import_module(name).main for name in ("predict", "export", "report", "status", "reproduce"))
+    doors = (
+        importlib.import_module(name).main for name in ("predict", "serve", "export", "report", "status", "reproduce")
+    )
     commands = [
         main.main,
         main.net,

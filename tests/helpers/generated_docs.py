@@ -13,6 +13,7 @@ import click
 
 import main
 import predict
+import serve
 from benchmarks import results
 from benchmarks.peers import table as peers
 from datasets import published
@@ -119,6 +120,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "options net": lambda: options_table(main.net),
     "options dataset": lambda: options_table(main.dataset),
     "options predict": lambda: options_table(predict.main),
+    "options serve": lambda: options_table(serve.main),
     "rooms": rooms,
     "imports": imports,
     "published": published_means,

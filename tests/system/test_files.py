@@ -84,3 +84,13 @@ def test_a_change_of_a_file_shows_in_its_state(tmp_path):
     os.utime(tmp_path / "file", (1, 1))
     assert files.state(tmp_path / "file") != before and before[0] == 3
     assert files.state(tmp_path / "none") is None
+
+
+def test_a_link_leads_to_the_last_target(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+        files.link(tmp_path / "new" / "link", tmp_path / name)
+    assert (tmp_path / "new" / "link").read_text() == "two"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["link"]
+    with pytest.raises(OSError, match="one.*link cannot be written"):
+        files.link(tmp_path / "one" / "link", tmp_path / "two")

@@ -1,0 +1,1 @@
+"""A model behind HTTP: pictures posted, verdicts answered, and a page to try it. No torch."""

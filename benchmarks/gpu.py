@@ -165,6 +165,10 @@ FIGURES = [  # of the table: text, stage, keys, unit
         for precision in gpu_stages.PRECISIONS
         for name in gpu_stages.HYPOTHESES
     ),
+    *(
+        (f"training step as a CUDA graph, {precision}", "graph", (f"step as a graph, {precision}", "queued"), " ms")
+        for precision in gpu_stages.PRECISIONS
+    ),
     ("peak device memory of a step, fp32", "steps", ("fp32 manifold", "peak GB"), " GB"),
     ("host waits in a step", "waits", ("host waits in a step",), ""),
     ("kernels in a step", "profile", ("kernels in a step",), ""),

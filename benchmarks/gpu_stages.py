@@ -47,6 +47,7 @@ HYPOTHESES = {"manifold": False, "hypersphere": True}
 ASCENT_STEPS = 20
 LARGEST_GROUP = 16  # channels, above which box sums by shifts take too many passes
 PROFILED = 3  # steps
+COMPARED = 6  # steps, of which a graph replays the last ones
 RATIOS = ("embed", "ascent", "step", "evaluate", "predict", "epoch")  # rows of benchmark.py
 
 Found = dict[str, Any]
@@ -109,7 +110,7 @@ class Rig:
         work()
         return torch.cuda.max_memory_allocated(self.device) / 1e9
 
-    def glass(self, precision: str = "fp32", backbone: str | None = None) -> GLASS:
+    def glass(self, precision: str = "fp32", backbone: str | None = None, cuda_graph: bool = False) -> GLASS:
         """Build the networks, in training mode."""
         utils.set_precision(precision)
         torch.manual_seed(0)
@@ -117,7 +118,7 @@ class Rig:
         wide = {"pretrain_embed_dimension": sizes.width, "target_embed_dimension": sizes.width}
         glass, _ = build(
             backbone or sizes.backbone, LAYERS, backbones.RANDOM, self.device, shape, **wide, dsc_hidden=sizes.hidden,
-            seed=0, precision=precision,
+            seed=0, precision=precision, cuda_graph=cuda_graph,
         )  # fmt: skip
         glass.set_training(True)
         return glass
@@ -231,7 +232,7 @@ def parts(rig: Rig) -> Found:
 
 
 def graph(rig: Rig) -> Found:
-    """The ascent of a step, launched kernel by kernel and as one CUDA graph."""
+    """A step, and its ascent alone, launched kernel by kernel and as one CUDA graph; do their values agree?"""
     return _by_precision(_graph, rig)
 
 
@@ -361,7 +362,14 @@ def _graph(rig: Rig, precision: str) -> Found:
     rig.wait()
     with torch.cuda.graph(captured):
         ascend()
-    return found | {f"{ASCENT_STEPS} climbs as a graph": rig.clock(captured.replay)}
+    found |= {f"{ASCENT_STEPS} climbs as a graph": rig.clock(captured.replay)}
+    plain, replayed = (rig.step(rig.glass(precision, cuda_graph=wanted)) for wanted in (False, True))
+    apart = max(float((plain() - replayed()).abs().nan_to_num().max()) for _ in range(COMPARED))
+    found |= {
+        "step": rig.clock(plain),
+        "step as a graph": rig.clock(replayed) | {"largest difference of a curve": apart},
+    }
+    return found
 
 
 def _exported(rig: Rig, mode: str) -> Found:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 from PIL import Image
 
 from artifacts.model_card import DECIMALS, NG, OK, UNKNOWN, rounded

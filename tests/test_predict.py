@@ -600,7 +600,7 @@ def test_watch_waits_for_a_disk_that_is_full(folder, tmp_path, monkeypatch, capl
     watch_until(Predictor(folder), tmp_path / "in", tmp_path / "out", 3, lambda: None)
     assert sorted(row["image"] for row in rows(tmp_path / "out")) == ["000.png", "001.png", "002.png"]
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(said) == 1 and "scores.csv cannot be written (No space left on device): waiting" in said[0]
+    assert len(said) == 1 and "out cannot be written (No space left on device): waiting" in said[0]
 
 
 def test_watch_keeps_a_score_whose_overlay_cannot_be_written(folder, tmp_path, monkeypatch):

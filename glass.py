@@ -270,7 +270,10 @@ class GLASS(nn.Module):
         if cache is None:
             set_epoch(train_loader, 0, "center")
         for batch in train_loader if cache is None else cache.batches():
-            kept, rows = padding.rows_inside(batch, self.grid), self._rows(batch, cache)
+            kept = padding.rows_inside(batch, self.grid)
+            rows = (
+                self._embed(batch["image"]) if cache is None else self.patch_embedding.merge(cache.get(batch["index"]))
+            )
             yield self.adapt(rows if kept is None else rows[utils.send(kept, self.device)])
 
     def train_step(

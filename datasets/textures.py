@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.drawn_textures import draw_texture
 from images.geometry import CROP, Geometry
-from images.reading import check_pixels, list_images, open_rgb, read_size
+from images.reading import check_pixels, is_deep, list_images, open_rgb, read_size
 
 DRAWN = 1000  # textures by formula
 
@@ -60,12 +60,14 @@ class TextureFolder:
         return *self.geometry.resized_size(*read_size(self.paths[index])), 3
 
     def check(self, path: Path) -> None:
-        """Make sure that a picture begins like one, and is not too large.
+        """Make sure that a picture begins like one, is not too large, and has values that can be read.
 
         Raises:
             FileNotFoundError, UnreadableImage: it does not, or is.
         """
         check_pixels(path, *self.geometry.resized_size(*read_size(path)), " after the resize")
+        if is_deep(path):
+            open_rgb(path)
 
     def read(self, index: int) -> np.ndarray:
         return np.asarray(self.geometry.resized(open_rgb(self.paths[index])))

@@ -259,6 +259,16 @@ def read_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if lies else (image.height, image.width)
 
 
+def is_deep(path: Path) -> bool:
+    """Say whether a picture has more than 8 bits a value; whether those can be read only decoding tells.
+
+    Raises:
+        FileNotFoundError, UnreadableImage: there is no such picture.
+    """
+    with _opened(path) as (image, _):
+        return image.mode.startswith(("I", "F"))
+
+
 def check_pixels(path: Path | str, height: int, width: int, what: str = "") -> None:
     """Make sure that a picture is not so large that it would fill the memory, as files of a few bytes can be.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.mvtec import MVTecDataset
 from tests.helpers.data_sets import TEST, all_same, defects, epochs, letterboxed, nut
@@ -60,3 +61,9 @@ def test_without_a_folder_textures_are_drawn(mvtec):
         assert all_same(fresh, epochs(data, workers=2))
         drawn = data.pixels.written[2 * len(data) :]
         assert 0 < drawn.sum() <= 10  # two epochs of five images
+
+
+def test_textures_whose_values_have_no_known_range_are_refused_before_training(mvtec):
+    Image.new("F", (40, 40)).save(mvtec / "dtd/b.PNG", "TIFF")
+    with pytest.raises(ValueError, match="32-bit values, whose range is not known"):
+        nut(mvtec).check(2)

@@ -4,7 +4,7 @@ import contextlib
 import os
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 import status
 from tests.long import fuzz, fuzz_programs
@@ -28,7 +28,7 @@ def test_whatever_is_wrong_the_other_programs_are_done_or_refuse_in_a_line(tmp_p
 def test_the_judge_of_the_programs_sees_what_was_not_read():
     trial = fuzz_programs.Trial(status.main, [], {0, 2}, lambda text: "" if "plan.json" in text else "plan.json")
     for text, code in (("plan.json cannot be read", 0), ("", 1), ("no", 2), ("1 done", 0)):
-        outcome = Result(None, text.encode(), b"", text.encode(), None, code, SystemExit(code))
+        outcome = Result(CliRunner(), text.encode(), b"", text.encode(), None, code, SystemExit(code))
         with contextlib.nullcontext() if code == 0 and text[0] == "p" else pytest.raises(AssertionError):
             fuzz_programs.judge(trial, outcome)
 

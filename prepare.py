@@ -14,7 +14,7 @@ import click
 
 import main
 from artifacts.layout import JUDGE
-from artifacts.options import RESIZE
+from artifacts.options import RESIZE, refuse_for_visa
 from datasets import listing
 from datasets.base import JUDGE_ONLY, DatasetSplit
 from datasets.listing import FOREGROUND, SPLIT_FILE, Rules
@@ -91,6 +91,8 @@ def check(
     may not be what you meant. A note is for information. Exit status: 0 usable, 2 unusable.
     """
     layout = layout or detect(data_path)
+    if layout == VISA:
+        refuse_for_visa(seeing["mask_threshold"], sidecars)
     trees = read_trees(data_path, layout, subdatasets, Rules(normal_dir, defect_dir, sidecars))
     textures = list_images(aug, recursive=True) if aug else []
     uses = [_use(tree.name, layout, **seeing) for tree in trees]
@@ -172,6 +174,8 @@ def fgmask(
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
     LOGGER.info("%s", foreground_masks.METHOD)
     layout, rules = layout or detect(data_path), Rules(normal_dir, defect_dir, sidecars)
+    if layout == VISA:
+        refuse_for_visa(None, sidecars)
     for tree in read_trees(data_path, layout, subdatasets, rules):
         questions = [] if layout == VISA else listing.questions(tree.folder, layout == FOLDER, rules)
         if questions:

@@ -465,8 +465,8 @@ class DataOptions:
     aug_path: Path | None = argument(None, type=click.Path(path_type=Path), required=False)
 
     def __post_init__(self) -> None:
-        if self.name == "visa" and self.mask_threshold is not None:
-            raise ValueError("--mask_threshold has no effect on visa, whose masks number the defects 1, 2, ...")
+        if self.name == "visa":
+            refuse_for_visa(self.mask_threshold, self.sidecars)
         Geometry(self.resize, pair(self.imagesize), self.resize_mode)  # refuses what does not fit together
 
     @classmethod
@@ -488,6 +488,20 @@ class DataOptions:
 
 
 ALL = (RunOptions, NetOptions, DataOptions)
+
+
+def refuse_for_visa(mask_threshold: float | None, sidecars: str) -> None:
+    """Refuse options that mean nothing for VisA.
+
+    Raises:
+        ValueError: one is given.
+    """
+    if mask_threshold is not None:
+        raise ValueError(
+            "--mask_threshold has no effect on visa, whose masks number the defects 1, 2, ...: leave it out."
+        )
+    if sidecars != ASK:
+        raise ValueError("--sidecars has no effect on visa, whose list names the masks: leave it out.")
 
 
 def with_recipe(

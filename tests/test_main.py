@@ -286,9 +286,10 @@ def test_a_crop_that_cuts_is_warned_about_once_a_class(parts, tmp_path):
     assert outcome.exit_code == 0 and "the crop cuts away" not in outcome.output
 
 
-def test_a_threshold_of_masks_means_nothing_for_labels(data, tmp_path):
-    outcome = call(data, tmp_path, name="visa", dataset=["--mask_threshold", 0.5])
-    assert outcome.exit_code == 2 and "--mask_threshold has no effect on visa" in outcome.output
+@pytest.mark.parametrize("option", [("--mask_threshold", 0.5), ("--sidecars", "mask"), ("--sidecars", "picture")])
+def test_options_that_mean_nothing_for_visas_list_are_refused(data, tmp_path, option):
+    outcome = call(data, tmp_path, name="visa", dataset=[*option])
+    assert outcome.exit_code == 2 and f"{option[0]} has no effect on visa" in outcome.output
 
 
 def test_a_run_tells_what_check_finds(data, tmp_path):

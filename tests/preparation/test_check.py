@@ -356,6 +356,8 @@ def test_a_damaged_list_of_visa_is_one_line(tmp_path):
         (("{tree}", "-d", "bolt"), "has no class 'bolt': it has nut"),
         (("{tree}", "--aug", "{tree}/lost"), "is not a folder"),
         (("{tree}", "--layout", "visa"), "has no class in the layout 'visa'"),
+        (("{tree}", "--layout", "visa", "--sidecars", "ignore"), "--sidecars has no effect on visa"),
+        (("{tree}", "--layout", "visa", "--mask_threshold", "0.5"), "--mask_threshold has no effect on visa"),
     ],
 )
 def test_wrong_input_is_one_line(tree, line, text):

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -62,17 +62,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(whole: Sequence[Path], listed: Sequence[Path] = (), root: Path | None = None) -> str:
-    """Return a SHA-256 over files in their order: names below root, and contents; of `listed` ones sizes only.
+def digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the SHA-256 of each file, read in threads.
 
     Raises:
         FileNotFoundError: one is missing.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(sha256, whole))
-    contents += [str(path.stat().st_size) for path in listed]
+        return dict(zip(paths, pool.map(sha256, paths), strict=True))
+
+
+def fingerprint(whole: Mapping[Path, str], listed: Sequence[Path] = (), root: Path | None = None) -> str:
+    """Return a SHA-256 over files in their order: names below root, and digests; of `listed` ones sizes instead.
+
+    Raises:
+        FileNotFoundError: one is missing.
+    """
+    sizes = [(path, str(path.stat().st_size)) for path in listed]
     total = hashlib.sha256()
-    for path, content in zip([*whole, *listed], contents, strict=True):
+    for path, content in [*whole.items(), *sizes]:
         inside = root is not None and path.is_relative_to(root)
         name = path.relative_to(root).as_posix() if inside else path.name
         total.update(f"{name}\t{content}\n".encode(errors="surrogateescape"))

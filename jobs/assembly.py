@@ -64,6 +64,7 @@ class Assembly:
 
     def __init__(self, settings: Settings, device: torch.device, workers: int) -> None:
         self.settings, self.device, self.workers = settings, device, workers
+        self.digests: dict[str, dict[Path, str]] = {}  # of the classes' images and masks
         self.fingerprints: dict[str, str] = {}  # of the classes' data
 
     # --- images ---------------------------------------------------------------------------------------------
@@ -85,10 +86,17 @@ class Assembly:
         share, seed = self.settings.data.calibration, self.settings.run.seed
         return share_out(train[0] if train else None, test, self.settings.selection, share, seed)
 
+    def contents(self, sets: ClassSets) -> dict[Path, str]:
+        """Return the digests of a class's images and masks, as they were when this was asked first."""
+        if sets.test.name not in self.digests:
+            self.digests[sets.test.name] = run_info.digests(sets.files)
+        return self.digests[sets.test.name]
+
     def fingerprint(self, sets: ClassSets) -> str:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
-            found = run_info.fingerprint(sets.files, sets.train.textures.paths, self.settings.data.data_path)
+            textures, root = sets.train.textures.paths, self.settings.data.data_path
+            found = run_info.fingerprint(self.contents(sets), textures, root)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 

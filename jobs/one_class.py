@@ -47,6 +47,7 @@ class ClassRun:
         self.glass = self.network.glass
         self.sets = sets.on_grid(self.glass.grid)
         self.before = {path: files.state(path) for path in sets.files}
+        self.contents = assembly.contents(sets)
         self.glass.set_model_dir(self.folder.parent, self.name, self.settings.run.results_path)
         self.has_state = (self.folder / STATE).is_file()  # else others trained it, or nobody did
         self.state = RunState.load(self.folder)
@@ -86,7 +87,8 @@ class ClassRun:
         Raises:
             ValueError: an image or a mask was changed since the class began.
         """
-        changed = [path for path, before in self.before.items() if files.state(path) != before]
+        touched = [path for path, before in self.before.items() if files.state(path) != before]
+        changed = [path for path in touched if not path.is_file() or run_info.sha256(path) != self.contents[path]]
         if changed:
             advice = "the same command tests the images of now, with --fresh it also trains on them"
             count = f"{len(changed)} of {len(self.before)} images and masks"

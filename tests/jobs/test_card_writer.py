@@ -1,6 +1,7 @@
 """A class folder describes itself, whatever chose its weights and whatever images there are; from end to end."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -279,3 +280,21 @@ def test_a_picture_that_changes_while_the_class_runs_fails_it(data, tmp_path, mo
     assert not (folder_of(tmp_path / "results") / model_card.FILE).exists()
     monkeypatch.undo()
     assert call(tmp_path / "data", tmp_path / "results").exit_code == 0
+
+
+def test_a_picture_that_is_touched_or_written_again_as_it_was_fails_nothing(data, tmp_path, monkeypatch):
+    shutil.copytree(data, tmp_path / "data")
+    paths = [tmp_path / "data" / "nut" / name for name in ("test/spot/001.png", "ground_truth/spot/002_mask.png")]
+    evaluate = evaluation.test
+
+    def meanwhile(*arguments: object, **more: object) -> dict[str, float]:
+        for path in paths:
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+            os.utime(path, ns=(0, 0))
+        return evaluate(*arguments, **more)
+
+    monkeypatch.setattr(evaluation, "test", meanwhile)
+    outcome = call(tmp_path / "data", tmp_path / "results")
+    assert outcome.exit_code == 0, outcome.output

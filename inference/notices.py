@@ -3,6 +3,7 @@
 It may miss some: of a share it tells only what this computer writes there. So it saves listings, and replaces none.
 """
 
+import logging
 import os
 from collections import defaultdict
 from contextlib import suppress
@@ -25,6 +26,7 @@ class Notices(FileSystemEventHandler):
         self.names: dict[Path, set[str]] = defaultdict(set)
         self.lock = Lock()
         if self.observer is not None:
+            logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it logs an error where a watch ends as it should
             self.observer.daemon = True
             self.observer.start()
 

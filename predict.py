@@ -3,15 +3,14 @@
 `--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements/deploy.txt alone. In Python, a picture
 is scored by `Predictor(model)(image)` (inference/predictor.py).
 
-Exit status: 0 done, whatever the verdicts; 1 some pictures could not be judged, and the others were done; 2 wrong
-input; 3 with --fail_on_ng, if all could be judged and one was NG.
+Exit status: 0 done, whatever the verdicts; 1 some pictures were not judged, or a folder of pictures was not looked
+into, and the others were done; 2 wrong input; 3 with --fail_on_ng, if all were judged and one was NG.
 """
 
 import glob
 import logging
 import os
 import sys
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +18,9 @@ import click
 from filelock import FileLock, Timeout
 
 from artifacts.model_card import NG
-from images.reading import IMAGE_SUFFIXES, find_files, kind_of, writable
+from images.reading import IMAGE_SUFFIXES, Found, find_files, holds_pictures, kind_of, writable
 from inference import score_file
-from inference.batch_run import COPY, LINK, UNREADABLE, Output, Run, is_own
+from inference.batch_run import COPY, LINK, Output, Run, is_own
 from inference.model_options import model_options, open_predictor
 from inference.predictor import Predictor
 from inference.score_file import ScoreFile
@@ -68,25 +67,25 @@ def main(
     log_to_screen()
     try:
         folder = _watched(inputs) if watch else None
-        paths = [] if watch else _collect(inputs, recursive, out.absolute())
+        paths, left = ([], []) if watch else _collect(inputs, recursive, out.absolute())
         predictor = open_predictor(**model)
         root = folder or Path(os.path.commonpath([path.parent for path in paths]))
         output = Output(out.absolute(), root, predictor, shown, save_maps, sorting)
-        counts = _work(output, paths, folder, recursive)
+        run = _work(output, paths, left, folder, recursive)
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)
         sys.exit(EXIT_WRONG)
-    sys.exit(EXIT_UNREAD if counts[UNREADABLE] else EXIT_NG if fail_on_ng and counts[NG] else 0)
+    sys.exit(EXIT_UNREAD if not run.all_judged else EXIT_NG if fail_on_ng and run.counts[NG] else 0)
 
 
-def _work(output: Output, paths: list[Path], folder: Path | None, recursive: bool) -> Counter[str]:
-    """Score what is given, or what arrives in a folder; return the counts."""
+def _work(output: Output, paths: list[Path], left: list[Path], folder: Path | None, recursive: bool) -> Run:
+    """Score what is given, or what arrives in a folder; return the run, which knows what came out."""
     with told(output.folder):
         output.folder.mkdir(parents=True, exist_ok=True)
     path = output.folder / score_file.FILE
     try:
         with FileLock(output.folder / ".lock", timeout=0), ThreadPoolExecutor(THREADS) as pool:
-            run = Run(output.predictor, output, pool)
+            run = Run(output.predictor, output, pool, left)
             if folder is None:
                 with score_file.new_score_file(path) as scores:
                     run.score(paths, scores)
@@ -96,47 +95,66 @@ def _work(output: Output, paths: list[Path], folder: Path | None, recursive: boo
         raise ValueError(f"{output.folder} is being written by another predict.py: give another --out.") from error
     speed = "" if folder else f"; {run.speed:.3g} images/s"
     LOGGER.info("%s%s. Scores are in %s. File names are relative to %s.", run.summary(), speed, path, output.root)
-    return run.counts
+    return run
 
 
-def _collect(inputs: tuple[str, ...], recursive: bool, out: Path) -> list[Path]:
+def _collect(inputs: tuple[str, ...], recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
     """Return the pictures that files, folders and patterns name, absolute, each once; say what else there is.
 
     Pictures of types that are not read are among them, so that each gets its line.
+
+    Returns:
+        the pictures, and the folders that hold more of them and are not looked into.
 
     Raises:
         FileNotFoundError: one names none.
     """
     found: dict[Path, None] = {}
-    others: list[Path] = []
-    folders: list[Path] = []
+    others: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for text in inputs:
-        if Path(text).is_dir():
-            there = find_files(Path(text), recursive)
-            some = sorted(there.images + there.unread)
-            others, folders = others + there.others, folders + there.folders
-        elif Path(text).exists():
-            some = [Path(text)]
-        else:
-            named = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-            some = [path for path in named if kind_of(path.name) != "others"]
-            others += [path for path in named if path not in some and not path.is_dir()]
-            folders += [path for path in named if path not in some and path.is_dir()]
-        some = [path for path in map(_absolute, some) if not is_own(path, out)]
+        there = Found(*(list(map(_absolute, paths)) for paths in _named(text, recursive)))
+        some = [path for path in sorted(there.images + there.unread) if not is_own(path, out)]
         if not some:
             advice = f"no picture there ({', '.join(IMAGE_SUFFIXES)}): check the path, or give --recursive"
             raise FileNotFoundError(f"{text}: {advice}.")
         found |= dict.fromkeys(some)
-    _say_left(others, out, "no picture and not judged", "no pictures and not judged")
+        others |= dict.fromkeys(path for path in there.others if not is_own(path, out))
+        folders |= dict.fromkeys(path for path in there.folders if path != out and not is_own(path, out))
+    given = {_absolute(Path(text)) for text in inputs}
+    apart = [path for path in folders if path not in given]
+    left = [path for path in apart if holds_pictures(path, lambda path: path in found or is_own(path, out))]
+    _say_left(list(others), "no picture and not judged", "no pictures and not judged")
     _say_left(
-        folders, out, "a folder, not looked into without --recursive", "folders, not looked into without --recursive"
+        [path for path in apart if path not in left],
+        "a folder without other pictures",
+        "folders without other pictures",
     )
-    return list(found)
+    advice = "of pictures that are not judged: give --recursive to look into"
+    _say_left(left, f"a folder {advice} it", f"folders {advice} them")
+    return list(found), left
 
 
-def _say_left(paths: list[Path], out: Path, one: str, several: str) -> None:
+def _named(text: str, recursive: bool) -> Found:
+    """Return what there is by a path or a pattern: the files of a folder, a file, or what fits the pattern."""
+    if Path(text).is_dir():
+        return find_files(Path(text), recursive)
+    if Path(text).exists():
+        return Found([Path(text)], [], [], [])
+    kinds: dict[str, list[Path]] = {"images": [], "unread": [], "others": [], "folders": []}
+    for path in map(Path, sorted(glob.glob(text, recursive=True))):
+        if not path.is_dir():
+            kinds[kind_of(path.name)].append(path)
+        elif recursive:
+            for kind, paths in find_files(path, recursive)._asdict().items():
+                kinds[kind] += paths
+        else:
+            kinds["folders"].append(path)
+    return Found(**kinds)
+
+
+def _say_left(left: list[Path], one: str, several: str) -> None:
     """Say what is left out, if anything."""
-    left = [path for path in dict.fromkeys(map(_absolute, paths)) if not is_own(path, out) and path != out]
     if len(left) == 1:
         LOGGER.warning("%s is %s.", writable(left[0]), one)
     elif left:

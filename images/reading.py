@@ -10,7 +10,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -101,20 +101,40 @@ def find_files(folder: Path, recursive: bool = False) -> Found:
     if not folder.is_dir():
         raise FileNotFoundError(f"{writable(folder)} is not a folder: check the path.")
     found, apart = [], []
-    above = {str(folder): {os.path.realpath(folder)}}  # folder -> itself and those it was reached through
-    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):  # texture folders are often links
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for files, folders in _walk(folder):
+        found += files
         if not recursive:
-            apart, folders[:] = [Path(root, name) for name in folders], []
-        for path, real in [(path, os.path.realpath(path)) for path in (os.path.join(root, name) for name in folders)]:
-            if real in above[root]:  # a link that leads round in a circle
-                folders.remove(os.path.basename(path))
-            above[path] = above[root] | {real}
-        found += [Path(root, name) for name in names if not name.startswith(".")]
+            apart = folders
+            break
     kinds: dict[str, list[Path]] = {"images": [], "unread": [], "others": []}
     for path in sorted(found):
         kinds[kind_of(path.name)].append(path)
     return Found(**kinds, folders=sorted(apart))
+
+
+def holds_pictures(folder: Path, is_own: Callable[[Path], bool]) -> bool:
+    """Say whether pictures lie below a folder, beside own ones; what cannot be looked into may hold some."""
+    try:
+        return any(kind_of(path.name) != "others" and not is_own(path) for files, _ in _walk(folder) for path in files)
+    except OSError:
+        return True
+
+
+def _walk(folder: Path) -> Iterator[tuple[list[Path], list[Path]]]:
+    """Yield the files and the folders in a folder, then those in each of these; hidden ones are left out.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    above = {str(folder): {os.path.realpath(folder)}}  # folder -> itself and those it was reached through
+    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):  # texture folders are often links
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path, real in [(path, os.path.realpath(path)) for path in (os.path.join(root, name) for name in folders)]:
+            if real in above[root]:  # a link that leads round in a circle
+                folders.remove(os.path.basename(path))
+            above[path] = above[root] | {real}
+        shown = (name for name in names if not name.startswith("."))
+        yield [Path(root, name) for name in shown], [Path(root, name) for name in folders]
 
 
 def kind_of(name: str) -> str:

@@ -14,8 +14,9 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 
-from images.reading import kind_of, writable
+from images.reading import holds_pictures, kind_of, writable
 from inference.notices import Notices
 from inference.score_file import written_name
 
@@ -46,7 +47,8 @@ class Watch:
         self.notices = Notices()
         self.folders: dict[Path, _Folder] = {}
         self._follow(folder, set())
-        self.said: set[Path | str] = set()
+        self.said: set[object] = set()
+        self.apart: set[Path] = set()
 
     def ready(self) -> list[Path]:
         """Look into the folder; return new pictures that have not changed since the last look, the oldest first."""
@@ -62,6 +64,7 @@ class Watch:
                 self._forget(path)
                 continue
             except OSError:  # the folder is away, or the file is locked: later
+                self.seen.setdefault(path, _Seen(None))
                 continue
             if known is not None and known.state == state:
                 found.append((state[1], path))
@@ -88,9 +91,19 @@ class Watch:
         self.done.add(written_name(path, self.folder))
         self.seen.pop(path, None)
 
+    def left(self) -> list[Path]:
+        """Return what is not finished: pictures, and folders not looked into that hold some, or may."""
+        unclear = [folder / name for folder, known in self.folders.items() for name in known.unclear]
+        away = [folder for folder in self.folders if folder in self.said]
+        apart = [path for path in self.apart if os.path.isdir(path) and holds_pictures(path, self._is_own)]
+        return sorted([*self.seen, *unclear, *away, *apart])
+
     def stop(self) -> None:
         """Look no more."""
         self.notices.stop()
+
+    def _is_own(self, path: Path) -> bool:
+        return any(path.is_relative_to(each) for each in self.own)
 
     def _follow(self, folder: Path, above: set[str]) -> None:
         self.folders[folder] = _Folder(above | {os.path.realpath(folder)})
@@ -106,7 +119,7 @@ class Watch:
                 new = told - known.names
                 known.names |= told
             elif recent and date == known.date and known.changed + COARSEST_DATE < known.listed:
-                return []
+                new = set()
             else:
                 names = set(os.listdir(folder))
                 new, known.names = names - known.names, names
@@ -118,6 +131,7 @@ class Watch:
             self.said.discard(folder)
             self.notices.follow(folder)
         known.date = date
+        new, known.unclear = new | known.unclear, set()
         start = "" if folder == self.folder else f"{folder.relative_to(self.folder).as_posix()}/"
         new = [name for name in new if start + name not in self.done]
         return [path for path in (folder / name for name in new) if self._is_picture(path, known)]
@@ -126,11 +140,22 @@ class Watch:
         """Say whether a name that is new is a picture's; a folder is watched from now on, and what is left is said."""
         if path.name.startswith(".") or path in self.own or written_name(path, self.folder) in self.done:
             return False
-        if path.is_dir():
+        try:
+            is_folder = S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:  # a link that leads nowhere
+            is_folder = False
+        except OSError as error:
+            folder.unclear.add(path.name)
+            reason = error.strerror or type(error).__name__
+            self._say((path.parent, error.errno), "%s cannot be looked at (%s): waiting until it can, and for others "
+                      "like it.", writable(path), reason)  # fmt: skip
+            return False
+        if is_folder:
             real = os.path.realpath(path)
             if self.recursive and real not in folder.above:  # else a link that leads round in a circle
                 self._follow(path, folder.above)
             elif not self.recursive:
+                self.apart.add(path)
                 self._say(path, "%s is a folder: give --recursive to look into it.", writable(path))
             return False
         if kind_of(path.name) == "others":
@@ -148,7 +173,7 @@ class Watch:
             self._say(folder, "%s cannot be looked into (%s): waiting until it can.", writable(folder), reason)
 
     def _is_there(self) -> bool:
-        return self.folder not in self.said and self.folder.is_dir()
+        return self.folder not in self.said and os.path.isdir(self.folder)
 
     def _forget(self, path: Path) -> None:
         """Take a path that is gone for new if it comes again."""
@@ -157,7 +182,7 @@ class Watch:
             self.folders[path.parent].names.discard(path.name)
             self.folders[path.parent].date = None
 
-    def _say(self, about: Path | str, text: str, *values: object) -> None:
+    def _say(self, about: object, text: str, *values: object) -> None:
         """Warn once."""
         if about not in self.said:
             self.said.add(about)
@@ -171,12 +196,14 @@ class _Folder:
     Attributes:
         above: itself and the folders it was reached through, without links.
         names: of what was in it when it was last listed.
+        unclear: those of them that the system does not tell what they are, because of an error.
         date: that it had then.
         listed, changed: seconds on the clock at which it was last listed, and at which it was first seen with its date.
     """
 
     above: set[str]
     names: set[str] = field(default_factory=set)
+    unclear: set[str] = field(default_factory=set)
     date: int | None = None
     listed: float | None = None
     changed: float = 0
@@ -184,9 +211,9 @@ class _Folder:
 
 @dataclass
 class _Seen:
-    """A picture's size and date, and since when it cannot be read, if so."""
+    """A picture's size and date, None where they cannot be asked, and since when it cannot be read, if so."""
 
-    state: tuple[int, int]
+    state: tuple[int, int] | None
     failed: float | None = None
 
 

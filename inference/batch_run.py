@@ -4,7 +4,7 @@ import filecmp
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ LOGGER = logging.getLogger(__name__)
 OVERLAYS, MAPS = "overlays", "maps"  # folders under --out, beside those of the verdicts
 LINK, COPY = "link", "copy"
 UNREADABLE = "unreadable"
+FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)  # nothing but a mistake in code
 POLL_SECONDS = 0.5  # between two looks into a watched folder
 
 Opened = Image.Image | UnreadableImage
@@ -111,11 +112,18 @@ class Output:
 
 
 class Run:
-    """Pictures through a predictor to an output, with counts of what came out."""
+    """Pictures through a predictor to an output, with counts of what came out.
 
-    def __init__(self, predictor: Predictor, output: Output, pool: ThreadPoolExecutor) -> None:
-        self.predictor, self.output, self.pool = predictor, output, pool
+    Attributes:
+        left: pictures, and folders that hold some, which are not judged and have no line.
+    """
+
+    def __init__(
+        self, predictor: Predictor, output: Output, pool: ThreadPoolExecutor, left: Sequence[Path] = ()
+    ) -> None:
+        self.predictor, self.output, self.pool, self.left = predictor, output, pool, list(left)
         self.counts: Counter[str] = Counter()
+        self.traced: set[type] = set()
         self.unlike = 0  # pictures far darker or brighter than those of the training
         self.open = partial(_open, bits=predictor.bits)
         self.started = time.monotonic()
@@ -149,6 +157,7 @@ class Run:
                     if stop.is_set():
                         return
         finally:
+            self.left = arrivals.left()
             arrivals.stop()
 
     def _score_arrived(self, paths: list[Path], arrivals: Watch, scores: ScoreFile) -> None:
@@ -215,6 +224,9 @@ class Run:
         """Score pictures, or say of one why it cannot be."""
         found: list[Prediction | UnreadableImage] = []
         for (name, _), each in zip(named, self.predictor.predict_each([image for _, image in named]), strict=True):
+            if isinstance(each, FAULTS) and type(each) not in self.traced:
+                self.traced.add(type(each))
+                LOGGER.error("%s: a fault of this program; please report it with these lines:", name, exc_info=each)
             if isinstance(each, Exception):
                 each = UnreadableImage(f"{name} cannot be scored: {' '.join(str(each).split()) or type(each).__name__}")
             found.append(each)
@@ -258,7 +270,14 @@ class Run:
         parts = ", ".join(f"{count} {names.get(kind, kind)}" for kind, count in sorted(self.counts.items()))
         total = self.counts.total()
         unlike = f"; {self.unlike} far darker or brighter than those of the training" if self.unlike else ""
-        return f"{total} picture{'s' * (total > 1)}: {parts}{unlike}" if parts else "No pictures"
+        more = f" and {len(self.left) - 1} more" if len(self.left) > 1 else ""
+        left = f"; not judged: {writable(self.left[0])}{more}" if self.left else ""
+        return (f"{total} picture{'s' * (total > 1)}: {parts}{unlike}" if parts else "No pictures") + left
+
+    @property
+    def all_judged(self) -> bool:
+        """Whether every picture has a verdict, or without a threshold a score."""
+        return not self.left and not self.counts[UNREADABLE]
 
 
 def is_own(path: Path, out: Path) -> bool:

@@ -510,7 +510,7 @@ def test_every_page_and_picture_has_a_row_and_what_is_left_out_is_named(folder, 
             assert drawn.format == "PNG"
     assert (tmp_path / "out" / "maps" / "lot.tif#2.npy").is_file()
     assert f"{tmp_path / 'in' / 'notes.txt'} is no picture and not judged." in result.output
-    assert f"{tmp_path / 'in' / 'sub.png'} is a folder, not looked into without --recursive." in result.output
+    assert f"{tmp_path / 'in' / 'sub.png'} is a folder without other pictures." in result.output
     assert "10 pictures: " in result.output and "1 unreadable" in result.output
 
 
@@ -520,6 +520,39 @@ def test_a_pattern_names_what_it_leaves_out(folder, tmp_path):
     assert result.exit_code == 1
     assert [row["image"] for row in rows(tmp_path / "out")][:2] == ["b.ppm", "d.psd"]
     assert "notes.txt is no picture" in result.output
+
+
+def nested(folder: Path) -> None:
+    """Write a picture, and folders with one, with one of a type that is not read, without any, and with hidden ones."""
+    pictures(folder, 1)
+    pictures(folder / "day" / "shift", 1)
+    for name in ("raw/a.NEF", "empty/notes.txt", "hidden/.a.png"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
+
+
+def test_folders_of_pictures_that_are_not_looked_into_are_named_and_no_success(folder, tmp_path):
+    nested(tmp_path / "in")
+    line = ["--model", folder, "--out", tmp_path / "out", "--overlays", "none", "--threshold", 1]
+    for given in (tmp_path / "in", f"{tmp_path / 'in'}/*"):
+        result = call(*line, given)
+        assert result.exit_code == 1, result.output
+        day, raw = tmp_path / "in" / "day", tmp_path / "in" / "raw"
+        advice = "folders of pictures that are not judged: give --recursive to look into them"
+        assert f"2 are {advice}: {day}, {raw}." in result.output
+        assert f"2 are folders without other pictures: {tmp_path / 'in' / 'empty'}, " in result.output
+        assert f"1 picture: 1 OK; not judged: {day} and 1 more; " in result.output
+    shutil.rmtree(tmp_path / "in" / "raw")
+    for given in ([tmp_path / "in", tmp_path / "in" / "day" / "shift"], ["--recursive", f"{tmp_path / 'in'}/*"]):
+        result = call(*line, *given)
+        assert result.exit_code == 0 and "2 pictures: 2 OK; " in result.output, result.output
+        assert "not judged:" not in result.output
+
+
+def test_what_an_earlier_run_wrote_into_a_folder_is_not_left_out(folder, tmp_path):
+    pictures(tmp_path / "in", 1)
+    for _ in range(2):
+        assert call("--model", folder, "--out", tmp_path / "in" / "runs" / "1", tmp_path / "in").exit_code == 0
 
 
 def test_a_page_that_is_damaged_has_an_error_row(folder, tmp_path):
@@ -586,6 +619,21 @@ def test_a_picture_that_upsets_the_model_leaves_the_others(folder, tmp_path, mon
     assert scores == pytest.approx([alone[0], alone[2]], abs=1e-5)
 
 
+@pytest.mark.parametrize(("error", "traced"), [(KeyError("layer9"), True), (RuntimeError("out of memory"), False)])
+def test_a_mistake_in_the_program_is_traced_once(folder, tmp_path, monkeypatch, error, traced):
+    pictures(tmp_path / "in", 3)
+
+    def fail(self, images):
+        raise error
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    result = call("--model", folder, "--out", tmp_path / "out", tmp_path / "in")
+    assert result.exit_code == 1 and len(rows(tmp_path / "out")) == 3
+    assert all("cannot be scored: " in row["error"] for row in rows(tmp_path / "out"))
+    assert result.output.count("000.png: a fault of this program") == traced
+    assert ("Traceback (most recent call last)" in result.output) == traced
+
+
 def test_watch_waits_for_a_disk_that_is_full(folder, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(batch_run, "POLL_SECONDS", 0.05)
     pictures(tmp_path / "in", 3)
@@ -601,6 +649,48 @@ def test_watch_waits_for_a_disk_that_is_full(folder, tmp_path, monkeypatch, capl
     assert sorted(row["image"] for row in rows(tmp_path / "out")) == ["000.png", "001.png", "002.png"]
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(said) == 1 and "out cannot be written (No space left on device): waiting" in said[0]
+
+
+def watch_a_while(monkeypatch, *line: object) -> click.testing.Result:
+    """Run predict.py --watch, and tell it at the fourth look to stop, as SIGTERM does."""
+    stop, looks, ready = threading.Event(), iter(range(3)), arrivals.Watch.ready
+
+    def look(watch: arrivals.Watch) -> list[Path]:
+        if next(looks, None) is None:
+            stop.set()
+        return ready(watch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_run, "POLL_SECONDS", 0.05)
+        patch.setattr(predict, "stop_event", lambda: stop)
+        patch.setattr(arrivals.Watch, "ready", look)
+        return call("--watch", "--overlays", "none", "--threshold", 1, *line)
+
+
+def test_a_watch_that_leaves_folders_of_pictures_is_no_success(folder, tmp_path, monkeypatch):
+    nested(tmp_path / "in")
+    line = ["--model", folder, "--out", tmp_path / "in" / "runs" / "1", tmp_path / "in"]
+    result = watch_a_while(monkeypatch, *line)
+    assert result.exit_code == 1, result.output
+    assert f"1 picture: 1 OK; not judged: {tmp_path / 'in' / 'day'} and 1 more. Scores" in result.output
+    for name in ("day", "raw"):
+        shutil.rmtree(tmp_path / "in" / name)
+    assert watch_a_while(monkeypatch, *line).exit_code == 0
+
+
+def test_a_watch_that_ends_while_the_disk_is_full_is_no_success(folder, tmp_path, monkeypatch):
+    paths = pictures(tmp_path / "in", 2)
+    append = ScoreFile._append
+
+    def append_or_fail(self, text):
+        if text.startswith("00"):
+            raise OSError(28, "No space left on device")
+        append(self, text)
+
+    monkeypatch.setattr(ScoreFile, "_append", append_or_fail)
+    result = watch_a_while(monkeypatch, "--model", folder, "--out", tmp_path / "out", tmp_path / "in")
+    assert result.exit_code == 1
+    assert f"No pictures; not judged: {paths[0]} and 1 more. Scores" in result.output
 
 
 def test_watch_keeps_a_score_whose_overlay_cannot_be_written(folder, tmp_path, monkeypatch):

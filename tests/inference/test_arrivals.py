@@ -130,6 +130,68 @@ def test_errors_of_a_share_are_waited_for(tmp_path, caplog, monkeypatch):
     assert watch.ready() == [tmp_path / "a.png"]
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(116, "Stale file handle")])
+@pytest.mark.parametrize("name", ["a.png", "sub"])
+def test_what_a_share_does_not_tell_for_a_while_is_neither_the_end_nor_lost(tmp_path, caplog, monkeypatch, name, error):
+    """The folder is listed, but the system answers nothing about what is in it."""
+    paths = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "sub" / "c.png"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1")
+    ask, fails = os.stat, [True]
+
+    def stat(path: Path, **options) -> os.stat_result:
+        if fails[0] and path == tmp_path / name:
+            raise error
+        return ask(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    watch, wanted = make(tmp_path, recursive=True), [path for path in paths if name not in path.parts]
+    for _ in range(3):
+        found = watch.ready()
+    assert set(found) == set(wanted)
+    assert warnings(caplog) == [
+        f"{tmp_path / name} cannot be looked at ({error.strerror}): waiting until it can, and for others like it."
+    ]
+    assert tmp_path / name in watch.left()
+    fails.clear()
+    fails.append(False)
+    for _ in range(3):
+        found = watch.ready()
+    assert set(found) == set(paths)
+
+
+def test_a_picture_that_cannot_be_asked_for_its_date_at_first_is_not_lost(tmp_path, monkeypatch):
+    path, state = tmp_path / "a.png", arrivals._state
+    path.write_bytes(b"1")
+    watch, errors = make(tmp_path), iter([PermissionError(13, "Permission denied")])
+
+    def ask(path: Path) -> tuple[int, int]:
+        for error in errors:
+            raise error
+        return state(path)
+
+    monkeypatch.setattr(arrivals, "_state", ask)
+    assert [watch.ready() for _ in range(3)] == [[], [], [path]]
+
+
+def test_what_is_left_is_what_is_not_finished(tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png", "empty/notes.txt", "out/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    watch = make(tmp_path, own=frozenset([tmp_path / "out"]))
+    watch.ready()
+    assert set(watch.left()) == {tmp_path / "a.png", tmp_path / "b.png", tmp_path / "sub"}
+    for name in ("a.png", "b.png"):
+        watch.finish(tmp_path / name)
+    shutil.rmtree(tmp_path / "sub")
+    assert watch.left() == []
+    tmp_path.rename(tmp_path.with_name("away"))
+    watch.ready()
+    assert watch.left() == [tmp_path]
+    tmp_path.with_name("away").rename(tmp_path)
+
+
 def test_folders_are_followed_or_named(tmp_path, caplog):
     for name in ("sub", "odd.png", ".hidden", "out"):
         (tmp_path / name).mkdir()
@@ -211,6 +273,13 @@ def test_with_watchdog_what_arrives_is_told_and_nothing_listed_again(tmp_path, m
         wanted.append(path)
     assert sorted(watch.ready()) == sorted(wanted) and len(listed) == before
     watch.stop()
+
+
+def test_what_watchdog_itself_logs_is_not_shown(tmp_path, caplog):
+    pytest.importorskip("watchdog", reason="needs watchdog, of requirements/dev.txt")
+    make(tmp_path).stop()
+    logging.getLogger("watchdog.observers.inotify").error("queue_events() called when the thread is inactive")
+    assert not warnings(caplog)
 
 
 def test_without_watchdog_everything_is_found_by_listing(tmp_path, monkeypatch):

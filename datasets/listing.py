@@ -229,8 +229,8 @@ def questions(folder: Path, plain: bool, rules: Rules) -> list[Question]:
         masks = masks if len(beside) == 1 else "seem to be masks of the pictures beside them"
         what = f"{len(beside)} of {len(images)} pictures {masks}"
         advice = (
-            f"give --sidecars {MASK} to take them as masks (who has an empty one is good), {IGNORE} to leave them out, "
-            f"{PICTURE} if they are pictures like the others"
+            f"give --sidecars {MASK} to take them as masks (a picture whose mask is empty is good), {IGNORE} to leave "
+            f"them out, {PICTURE} if they are pictures like the others"
         )
         found.append(Question(what, tuple(beside), advice))
     return found

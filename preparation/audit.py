@@ -256,9 +256,10 @@ def _check_truth(report: Report, found: Sequence[tuple[Entry, Mask]]) -> None:
     between = [f"{entry.mask} (e.g. {min(mask.values - {0, FULL})}; {mask.counted / mask.share:.0%} of the marked "
                "pixels count)" for entry, mask in found if mask.values - {0, FULL}]  # fmt: skip
     told = use.layout == VISA or use.mask_threshold is not None  # VisA's masks number the defects 1, 2, ...
-    tree.find(WARNING, f"masks have values between 0 and {FULL}", [] if told else between,
-              f"store them with 0 and {FULL}, not as JPEG: as released only {FULL} counts; --mask_threshold 0.5 counts "
-              "from half on")  # fmt: skip
+    helps = any(FULL / 2 <= value < FULL for _, mask in found for value in mask.values)
+    advice = f"store them with 0 and {FULL}, not as JPEG: as released only {FULL} counts"
+    advice += "; --mask_threshold 0.5 counts from half on" if helps else ""
+    tree.find(WARNING, f"masks have values between 0 and {FULL}", [] if told else between, advice)
     lost = [entry.mask for entry, mask in found if mask.counted and not mask.left]
     cut = any(use.geometry.lost(mask.size) > LEAST_CUT for _, mask in found)
     advice = "raise --imagesize" + (", or see what the crop cuts away by --resize_mode letterbox" if cut else "")

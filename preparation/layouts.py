@@ -115,7 +115,7 @@ def read_trees(
         else:
             _fill_folders(tree, layout == FOLDER, rules, trains)
         tree.foreground = foreground.list_masks(root / FOREGROUND / tree.name)
-        _find_other_files(tree)
+        _find_other_files(tree, layout, (TRAIN, TEST) if trains else (TEST,))
     return trees
 
 
@@ -150,6 +150,9 @@ def _judge_training(tree: Tree, plain: bool, rules: Rules, asked: bool) -> None:
     tree.find(WARNING, "folders all count as good pictures",
               _named(found.folder, unnamed) if len(unnamed) > 1 and not asked else [],
               "if some are not good, name the folders of good ones by --normal_dir")  # fmt: skip
+    named = [entry.image for entry in found.entries if listing.sound(entry.image.stem) == listing.DEFECT]
+    advice = f"move those that show defects into {tree.folder / TEST / '<kind of defect>'}, or out of the class"
+    tree.find(WARNING, "pictures count as good and are named like defects", named, advice)
     tree.find(NOTE, "pictures whose own mask marks a defect are left out of training", found.marked,
               "move them into test to test on them")  # fmt: skip
 
@@ -196,6 +199,9 @@ def _find_unread(tree: Tree, plain: bool) -> None:
     if PUBLIC_TEST in kinds:
         what = "folders of MVTec AD 2's layout are not read"
         advice = f"to test on {PUBLIC_TEST}, rename it to {TEST} and move {MASKS} out of it, beside {TEST}"
+    known = {name: listing.composed(name).casefold() for name in kinds}
+    renamed = [f"{name} to {wanted}" for name, wanted in known.items() if wanted in (TRAIN, TEST, MASKS)]
+    advice = f"rename {', '.join(renamed)}" if renamed else advice
     tree.find(WARNING, what, _named(tree.folder, kinds), advice)
 
 
@@ -252,8 +258,17 @@ def _fill_visa(tree: Tree, root: Path, rows: Sequence[dict[str, str]], rules: Ru
               f"restore VisA's own {name}")  # fmt: skip
 
 
-def _find_other_files(tree: Tree) -> None:
-    """Note pictures of types that are not read, which would be missed in silence."""
-    others = find_files(tree.folder, recursive=True).unread if tree.folder.is_dir() else []
-    tree.find(WARNING, "files are of a type that is not read", others,
+def _find_other_files(tree: Tree, layout: str, parts: Sequence[str]) -> None:
+    """Note pictures of types that are not read, or deeper than is looked, which would be missed in silence."""
+    if not tree.folder.is_dir():
+        return
+    found = find_files(tree.folder, recursive=True)
+    tree.find(WARNING, "files are of a type that is not read", found.unread,
               f"convert them to one of {', '.join(IMAGE_SUFFIXES)}")  # fmt: skip
+    inner: dict[str, list[Path]] = {}
+    for path in found.images if layout == MVTEC else []:
+        part, *kinds = path.relative_to(tree.folder).parts[:-1] or ("",)
+        if part in parts and len(kinds) > 1:
+            inner.setdefault("/".join((part, *kinds)), []).append(path)
+    tree.find(WARNING, "folders inside those of the kinds are not read", _named(tree.folder, inner),
+              "move their pictures up, or read the data as `folder`, which looks into them")  # fmt: skip

@@ -128,6 +128,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
                           "ground_truth (1) would count as a kind of defect", "test/ground_truth"),
     "validation": (lambda r: write(r / "nut/validation/good/0.png", picture(9)), "WARNING",
                    "folders beside train and test are not read", "nut/validation (1 image)"),
+    "a folder in a kind": (lambda r: write(r / "nut/test/spot/late/0.png", picture(9)), "WARNING",
+                           "folders inside those of the kinds are not read", "nut/test/spot/late (1 image)"),
+    "a folder in the good ones": (lambda r: write(r / "nut/train/good/day 1/a/0.png", picture(9)), "WARNING",
+                                  "folders inside those of the kinds are not read", "train/good/day 1/a (1 image)"),
     "MVTec AD 2": (lambda r: write(r / "nut/test_public/bad/0.png", picture(9)), "WARNING",
                    "folders of MVTec AD 2's layout are not read", "nut/test_public (1 image)"),
     "orphan": (lambda r: write(r / "nut/ground_truth/spot/077_mask.png", square()), "WARNING",
@@ -278,6 +282,30 @@ def test_plain_pictures_are_enough_for_the_layout_folder(tmp_path):
     output = call("check", tmp_path / "own", "-d", "part B", "--normal_dir", "OK").output
     assert row(output, "part B")[:2] == ["6", "0"]
     assert "WARNING  part B: folders are not used for training" in output
+
+
+def test_files_that_are_named_like_defects_are_not_good_in_silence(tmp_path):
+    for i in range(12):
+        write(tmp_path / f"own/part/{'NG' if i > 9 else 'OK'}_{i}.png", picture(i))
+    output = call("check", tmp_path / "own").output
+    named = tmp_path / "own" / "part" / "NG_10.png"
+    assert f"WARNING  part: pictures count as good and are named like defects (2)\n  where    {named}" in output
+    assert "1 warning." in output
+
+
+def test_a_part_in_other_letters_is_to_be_renamed(tree):
+    (tree / "nut/ground_truth").rename(tree / "nut/Ground_Truth")
+    output = call("check", tree, "--layout", "folder").output
+    assert "folders beside train and test are not read" in output
+    assert "  do       rename Ground_Truth to ground_truth" in output
+
+
+@pytest.mark.parametrize(("value", "helps"), [(76, False), (128, True), (254, True)])
+def test_a_threshold_of_masks_is_advised_where_it_helps(tree, value, helps):
+    write(tree / "nut/ground_truth/spot/002_mask.png", square(value))
+    output = call("check", tree).output
+    assert f"masks have values between 0 and 255\n  where    {tree / 'nut/ground_truth/spot/002_mask.png'}" in output
+    assert ("--mask_threshold 0.5 counts from half on" in output) == helps
 
 
 def test_options_answer_what_is_asked(tree):

@@ -120,7 +120,8 @@ def share_out(
     rule, choosing, held = selection.rule, test, None
     if rule == VAL:
         test, choosing = split_test(test, selection.share, seed)
-        LOGGER.info("%s: test images that choose the epoch: %d; that are tested: %d.", test.name, len(choosing), len(test))
+        LOGGER.info("%s: test images that choose the epoch: %d; that are tested: %d.",
+                    test.name, len(choosing), len(test))  # fmt: skip
     if train is None:
         return ClassSets(rule, None, test, choosing)
     if rule == BEST and not ranks_epochs(test):

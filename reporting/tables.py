@@ -41,7 +41,7 @@ def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
 
 
 def print_tables(paths: Sequence[Path]) -> None:
-    """Print the table of each results.csv under its folder's name, then of several one with a row per file and their mean.
+    """Print the table of each results.csv under its folder's name; of several also one with a row for each, and a mean.
 
     Raises:
         FileNotFoundError: a file does not exist.

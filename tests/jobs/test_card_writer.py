@@ -109,7 +109,8 @@ def test_a_test_uses_the_card_and_leaves_it_alone(trained, data, tmp_path):
         results = tmp_path if group else trained
         outcome = call(data, results, group=["--test", "test", *group])
         assert outcome.exit_code == 0, outcome.output
-        assert "from 2 held-out normals: at most 33.3 % false alarms, the lowest rate that 2 can guarantee" in outcome.output
+        said = "from 2 held-out normals: at most 33.3 % false alarms, the lowest rate that 2 can guarantee"
+        assert said in outcome.output
     assert (folder_of(trained) / model_card.FILE).read_bytes() == before
     assert not (folder_of(tmp_path) / model_card.FILE).exists()
 

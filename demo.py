@@ -89,7 +89,8 @@ def main(seeds: tuple[int, ...], backbone_weights: str, epochs: int, results_pat
     """Build the data set, train and test on it with main.py, and say where tables and heat maps lie."""
     log_to_screen()
     folder = results_path / "data"
-    LOGGER.info("Data set: %s out of photographs of scikit-image, defects painted, in %s", ", ".join(CLASSES), folder)
+    classes = " and ".join(CLASSES)
+    LOGGER.info("Data set: %s, cut from photographs of scikit-image, with painted defects, in %s", classes, folder)
     build(folder)
     runs = [results_path / f"seed_{seed}" for seed in seeds]
     for run, seed in zip(runs, seeds, strict=True):

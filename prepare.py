@@ -251,7 +251,8 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
         examples = first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count)
         cells += [example.cell(classname) for example in examples]
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
-    LOGGER.info("%d samples (normal | mask | synthetic defect) are in %s", len(cells), out)
+    count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
+    LOGGER.info("%s (normal | mask | synthetic defect): %s", count, out)
 
 
 if __name__ == "__main__":

@@ -133,10 +133,10 @@ class Threshold:
     def __str__(self) -> str:
         least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
         basis = self.basis.removesuffix("s") if self.count == 1 else self.basis
-        promise = f"at most {100 * self.promised_rate:.3g} % false alarms, by {self.count} {basis}"
+        promise = f"from {self.count} {basis}: at most {100 * self.promised_rate:.3g} % false alarms"
         never = "; nothing can be NG, as good images score as high as can be" if self.score >= 1 else ""
         least = least if self.promised_rate > self.false_alarm_rate else ""
-        return f"threshold {rounded_up(self.score):.{DECIMALS}f}, {promise}{least}{never}"
+        return f"threshold {rounded_up(self.score):.{DECIMALS}f} {promise}{least}{never}"
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ class NetOptions:
     )
     schedule: str = network(
         CONSTANT,
-        "How the learning rate goes on over the run. cosine: it falls to 0 at the end.",
+        "How the learning rate changes over the run. cosine: it falls to 0 at the end.",
         paper=CONSTANT,
         type=click.Choice(SCHEDULES),
         compared=True,

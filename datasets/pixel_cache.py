@@ -97,6 +97,6 @@ def keep_pixels(name: str, shapes: Sequence[tuple[int, ...]]) -> Pixels:
     free = shutil.disk_usage(SHARED_MEMORY).free / processes if SHARED_MEMORY.is_dir() else math.inf
     shared = min(size, room) <= SHARED_SHARE * free
     where = "shared memory" if shared else f"each process apart, as {SHARED_MEMORY} has only {free / 1e9:.2f} GB free"
-    kept = f"{min(size, room) / 1e9:.2f} of {size / 1e9:.2f} GB"
-    LOGGER.info("%s: decoded pixels are kept in %s, up to %s.", name, where, kept)
+    kept = f"{size / 1e9:.2f} GB" if size <= room else f"the first {room / 1e9:.2f} of {size / 1e9:.2f} GB"
+    LOGGER.info("%s: decoded pixels are kept in %s: %s.", name, where, kept)
     return SharedPixels(shapes, room) if shared else OwnPixels(room)

@@ -63,7 +63,7 @@ def mark_peak(pixels: np.ndarray, segmentation: np.ndarray) -> np.ndarray:
         return pixels
     place = np.unravel_index(np.nanargmax(segmentation), segmentation.shape)
     row, column = ((np.add(place, 0.5)) * pixels.shape[:2] / segmentation.shape).tolist()
-    radius = max(6, max(pixels.shape[:2]) // 30)
+    radius = max(4, round((pixels.shape[0] * pixels.shape[1]) ** 0.5 / 30))
     picture = Image.fromarray(pixels)
     pen, thick = ImageDraw.Draw(picture), max(1, radius // 6)
     for reach, width, colour in ((radius + thick, 3 * thick, (0, 0, 0)), (radius, thick, (255, 255, 255))):

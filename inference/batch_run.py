@@ -149,7 +149,7 @@ class Run:
         done = {PAGE.sub("", name) for name in scores.done}
         arrivals = Watch(folder, done, recursive, self.output.own, PATIENCE)
         self.patient = True
-        LOGGER.info("Watching %s, %d pictures scored already. Ctrl-C ends it.", writable(folder), len(done))
+        LOGGER.info("Watching %s. Ctrl-C ends it. Pictures scored already: %d.", writable(folder), len(done))
         try:
             while not stop.wait(POLL_SECONDS):
                 for chunk in batches(arrivals.ready(), self.predictor.batch_size):

@@ -130,12 +130,16 @@ def _legend(width: int, found: Prediction, predictor: Predictor) -> np.ndarray:
 
 
 def _marks(predictor: Predictor) -> list[tuple[float, str, str]]:
-    """Return what the scale of calibrated pixels says where: in [0, 1], the words, and how they lie."""
-    ends, limits = [(0.0, "0", "la"), (1.0, "1", "ra")], predictor.limits
+    """Return what the scale of pixels says where: in [0, 1], the words, and how they lie.
+
+    Without thresholds the scale is of raw scores. With them it is calibrated: its ends have words, so that nobody reads
+    the thresholds, which are raw, as lying between 0 and 1.
+    """
+    limits = predictor.limits
     if limits is None:
-        return ends
+        return [(0.0, "0", "la"), (1.0, "1", "ra")]
     image, pixel = (float(predictor.levels(limit)) for limit in limits)
     return [
-        *ends, (pixel, f"marked above {limits.pixel:.{DECIMALS}f}", "ma"),
+        (0.0, "typical", "la"), (1.0, "far above", "ra"), (pixel, f"marked above {limits.pixel:.{DECIMALS}f}", "ma"),
         (image, f"NG above {limits.score:.{DECIMALS}f}", "md"),
     ]  # fmt: skip

@@ -120,7 +120,8 @@ def share_out(
     rule, choosing, held = selection.rule, test, None
     if rule == VAL:
         test, choosing = split_test(test, selection.share, seed)
-        LOGGER.info("%s: epochs are chosen on %d test images, %d are tested.", test.name, len(choosing), len(test))
+        LOGGER.info("%s: test images that choose the epoch: %d; that are tested: %d.",
+                    test.name, len(choosing), len(test))  # fmt: skip
     if train is None:
         return ClassSets(rule, None, test, choosing)
     if rule == BEST and not ranks_epochs(test):
@@ -129,11 +130,11 @@ def share_out(
     if calibration > 0:
         train, held = hold_out(train, calibration, seed, CALIBRATION)
         held = held.without_defects()
-        LOGGER.info("%s: %d normal images are held out for the threshold.", train.name, len(held))
+        LOGGER.info("%s: normal images held out for the threshold: %d.", train.name, len(held))
     if rule == SYNTHETIC:
         train, normals = hold_out(train, selection.share, seed, SYNTHETIC)
         choosing = SyntheticDefects(normals, seed)
-        LOGGER.info("%s: epochs are chosen on %d held-out normal images, with and without synthetic defects.",
+        LOGGER.info("%s: normal images held out to choose the epoch, with and without synthetic defects: %d.",
                     train.name, len(normals))  # fmt: skip
     return ClassSets(rule, train, test, choosing, held)
 

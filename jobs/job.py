@@ -143,9 +143,9 @@ class Job:
         results_path = self.settings.run.results_path
         results, page = report_page.collect(results_path)
         LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path)))
-        LOGGER.info(
-            "Figures are in %s, pictures under %s.", results_path / layout.RESULTS_FILE, results_path / layout.EVAL
-        )
+        LOGGER.info("Figures are in %s.", results_path / layout.RESULTS_FILE)
+        if (results_path / layout.EVAL).is_dir():
+            LOGGER.info("Pictures are under %s.", results_path / layout.EVAL)
         if page is not None:
             LOGGER.info("All of it is on one page: %s.", page)
 

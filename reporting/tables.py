@@ -1,6 +1,6 @@
 """Results as tables for the screen.
 
-Run as `python -m reporting.tables RESULTS_CSV ...`, it prints the table of each file and the mean over the files.
+Run as `python -m reporting.tables RESULTS_CSV ...`, it prints the table of each file and the mean over several files.
 """
 
 import math
@@ -41,7 +41,7 @@ def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
 
 
 def print_tables(paths: Sequence[Path]) -> None:
-    """Print the table of each results.csv under its folder's name, then one with a row per file and their mean.
+    """Print the table of each results.csv under its folder's name; of several also one with a row for each, and a mean.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -54,7 +54,8 @@ def print_tables(paths: Sequence[Path]) -> None:
         results, name = from_csv(path.read_text(encoding="utf-8"), path), path.resolve().parent.name
         print(f"{name}\n{to_text(results)}\n")
         rows.append(mean(results, name))
-    print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
+    if len(rows) > 1:
+        print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
 
 
 def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:

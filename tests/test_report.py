@@ -200,7 +200,7 @@ def test_a_class_without_test_images(tmp_path: Path) -> None:
     (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
     text = Parsed(report_page.build(tmp_path)).text
     assert "12 normal training images; no test images." in text
-    assert "Threshold 0.90000, set by 1 held-out normals." in text
+    assert "Threshold 0.90000, set by 1 held-out normal." in text
 
 
 def test_pictures_of_earlier_versions_are_not_said_to_have_todays_colours(tmp_path: Path) -> None:

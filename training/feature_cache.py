@@ -183,7 +183,8 @@ class FeatureCache:
                 "%s: no room to keep features (%.2f GB); they are computed in every epoch.", self.name, size / 1e9
             )
             return
-        LOGGER.info("%s: features are computed once and kept on the %s (%.2f GB).", self.name, where.type, size / 1e9)
+        LOGGER.info("%s: features are computed once and kept on the %s (%.2f GB).",
+                    self.name, where.type.upper(), size / 1e9)  # fmt: skip
         self.planes = [
             torch.empty(self.count, *planes.shape[1:], dtype=planes.dtype, device=where) for planes in pooled
         ]

@@ -58,7 +58,7 @@ def _default(option: click.Option) -> str:
         return "required"
     if isinstance(option.show_default, str):
         return option.show_default
-    if option.is_flag and isinstance(option.default, bool):
+    if option.is_flag:
         return "off"
     if (
         option.default is None

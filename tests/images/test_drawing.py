@@ -60,6 +60,8 @@ def test_the_ring_is_around_the_peak():
     rows, columns = np.nonzero((drawn != 99).any(axis=2))
     assert (rows.mean(), columns.mean()) == (pytest.approx(55, abs=1), pytest.approx(205, abs=1))
     assert (drawn[55, 205] == 99).all() and np.ptp(rows) < 40
+    narrow = drawing.mark_peak(np.full((3000, 200, 3), 99, np.uint8), np.eye(1, 3))
+    assert np.ptp(np.nonzero((narrow != 99).any(axis=2))[0]) < 100
     nothing = np.full((2, 2), np.nan)
     np.testing.assert_array_equal(drawing.mark_peak(drawn, nothing), drawn)
 

@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from artifacts.model_card import Scale
 from images import drawing
@@ -89,8 +89,17 @@ def test_the_scale_shows_the_thresholds_where_they_lie():
     low, high = (400 * float(CALIBRATED.levels(np.array(x))) for x in (0.3, 0.8))
     assert low - 70 < changed[0] < low < high < changed[-1] < 400
     words = [text for _, text, _ in overlay._marks(CALIBRATED)]
-    assert words == ["0", "1", "marked above 0.50000", "NG above 0.60000"]
+    assert words == ["typical", "far above", "marked above 0.50000", "NG above 0.60000"]
     assert [text for _, text, _ in overlay._marks(BARE)] == ["0", "1"]
+
+
+def test_words_under_the_narrowest_scale_stand_apart():
+    font = ImageFont.load_default(11)
+    ends, middle = ("typical", "far above"), "marked above 0.50000"
+    place = round(0.5 * overlay.LEAST_WIDTH)
+    widths = [font.getlength(text) for text in (*ends, middle)]
+    assert {text for _, text, _ in overlay._marks(CALIBRATED)} >= {*ends, middle}
+    assert max(widths[:2]) + 5 + 2 < place - widths[2] / 2
 
 
 def test_heatmap_has_opencvs_colours():

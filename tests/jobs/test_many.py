@@ -120,7 +120,7 @@ def test_fresh_is_done_once_by_all_together_and_not_after_a_restart(data, serial
     runs = ranks(line(data, results, "--fresh"), TORCHELASTIC_RESTART_COUNT="1")
     assert [run.wait() for run in runs] == [0, 0]
     assert len(list(old.iterdir())) == 3
-    assert "instead of starting over" in runs[0].text()
+    assert "its classes continue instead of starting over." in runs[0].text()
 
 
 @pytest.fixture

@@ -469,7 +469,7 @@ class GLASS(nn.Module):
 
     def evaluate(self, loader: Iterable[dict], cache: FeatureCache | None = None) -> dict[str, float]:
         """Compute the image and pixel metrics of the current weights, see evaluation.evaluate."""
-        return evaluate(self.scored(loader, cache))
+        return evaluate(self.scored(loader, cache), on_device=self.device.type == "cuda")
 
     def tester(self, test_loader: Iterable[dict], name: str) -> list[float]:
         """Test the best stored checkpoint, and write a picture of each test image under <results>/eval/<name>.

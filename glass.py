@@ -16,6 +16,7 @@ Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in datase
 Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 """
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class GLASS(nn.Module):
         noise: float = 0.015, radius: float = 0.75, p: float = 0.5, lr: float = 0.0001, svd: int = 0, step: int = 20,
         limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32", iterations: int = 0,
         schedule: str = "constant", warmup: int = 0, ema_decay: float = 0.0, dsc_init: str = "xavier",
-        dsc_optimizer: str = "adamw", cuda_graph: bool = False,
+        dsc_optimizer: str = "adamw", cuda_graph: bool = False, triton: bool = False,
     ) -> None:  # fmt: skip
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -116,6 +117,7 @@ class GLASS(nn.Module):
                 the ascent and of the discriminator, too; "tf32" folds the frozen backbone's batch norms alone; for
                 the rest see utils.set_precision.
             cuda_graph: replay training steps as a CUDA graph, where the device is one of CUDA.
+            triton: ascend by Triton kernels, where the device is one of CUDA.
 
         Raises:
             ValueError: options do not fit together.
@@ -138,6 +140,11 @@ class GLASS(nn.Module):
         if cuda_graph and device.type == "cuda":
             make_capturable(self.optimizers.values())
             self.replayed = Replayed(self._update, CudaGraphs(device))
+        self.triton = triton and device.type == "cuda"
+        if self.triton and importlib.util.find_spec("triton") is None:
+            raise ValueError("--triton needs the package triton, which is not there: install it, or leave it out.")
+        if self.triton and dsc_layers != 2:
+            raise ValueError("--triton is about a discriminator of two layers: give --dsc_layers 2, or leave it out.")
 
         self.cache = cache
         self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
@@ -369,7 +376,7 @@ class GLASS(nn.Module):
         Returns:
             the rows g [N, C], attached to true_feats, and their radius before the last projection.
         """
-        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype), None
+        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype, self.triton), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
             if step % PROJECT_EVERY:
@@ -462,7 +469,7 @@ class GLASS(nn.Module):
 
     def evaluate(self, loader: Iterable[dict], cache: FeatureCache | None = None) -> dict[str, float]:
         """Compute the image and pixel metrics of the current weights, see evaluation.evaluate."""
-        return evaluate(self.scored(loader, cache))
+        return evaluate(self.scored(loader, cache), on_device=self.device.type == "cuda")
 
     def tester(self, test_loader: Iterable[dict], name: str) -> list[float]:
         """Test the best stored checkpoint, and write a picture of each test image under <results>/eval/<name>.

@@ -30,6 +30,7 @@ FPR_LIMIT = 0.3
 EPSILON = 1e-10  # as released, in PRO's rescaling
 CURVE_POINTS = 256  # of a curve to draw
 ABSENT = float("nan")
+NOT_FINITE = "Anomaly maps are not finite: the weights diverged, or an input is damaged."
 
 
 @dataclass
@@ -59,14 +60,14 @@ class Ranking:
             nearest = thresholds.astype(np.float32)
             above = np.where(nearest > thresholds, nearest, np.nextafter(nearest, np.float32(np.inf)))
             return self.reaching(np.where(in_lowest, self.tops[0], above))
-        return self.total - self._first(np.searchsorted(self.values, thresholds, side="right"))
+        return self.total - self._first(self._rank(thresholds, "right"))
 
     def reaching(self, thresholds: np.ndarray) -> np.ndarray:
         """Return the weight of the values >= each threshold."""
         if self.tops is not None:
             edges = np.stack([self.values, self.tops], 1).ravel()
             return self.total - np.interp(thresholds, edges, np.repeat(self.cumulative, 2)[1:-1])
-        return self.total - self._first(np.searchsorted(self.values, thresholds, side="left"))
+        return self.total - self._first(self._rank(thresholds, "left"))
 
     def past(self, upper: np.ndarray) -> np.ndarray:
         """Return the weight beyond upper edges as `levels` gives them."""
@@ -78,6 +79,10 @@ class Ranking:
             return self.values, self.tops
         values = self.values[np.diff(self.values, prepend=-np.inf) > 0]
         return values, values
+
+    def _rank(self, thresholds: np.ndarray, side: str) -> np.ndarray:
+        """Return how many values are below each threshold (side "left"), or not above it ("right")."""
+        return np.searchsorted(self.values, thresholds, side=side)
 
     def _first(self, count: np.ndarray | int) -> np.ndarray | int:
         return count if self.cumulative is None else self.cumulative[count]
@@ -244,6 +249,10 @@ class PixelMetrics:
         if self.with_pro:
             for index in np.flatnonzero(defective.any((1, 2))):
                 self._add_regions(maps[index], defective[index])
+        self._keep_to_budget()
+
+    def _keep_to_budget(self) -> None:
+        """Fold what is beyond the budget."""
         if sum(map(len, self.pools)) > self.exact_pixels:
             for pool in self.pools:  # all at once, so that equal values stay equal
                 pool.fold()
@@ -396,16 +405,23 @@ def compute_aupro(masks: ArrayLike, maps: ArrayLike) -> float:
 
 def _checked(maps: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return maps and masks as [B, H, W]; see PixelMetrics.update."""
-    maps, masks = np.asarray(maps, np.float32), np.asarray(masks)
+    maps = np.asarray(maps, np.float32)
+    masks = checked_masks(masks, maps.shape)
+    if not np.isfinite(maps).all():
+        raise ValueError(NOT_FINITE)
+    return maps, masks
+
+
+def checked_masks(masks: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Return masks of maps of a shape as [B, H, W]; see PixelMetrics.update."""
+    masks = np.asarray(masks)
     if masks.ndim == 4 and masks.shape[1] == 1:
         masks = masks[:, 0]
-    if maps.ndim != 3 or maps.shape != masks.shape:
-        raise ValueError(f"Maps {maps.shape} and masks {masks.shape} must both be images x height x width.")
-    if not np.isfinite(maps).all():
-        raise ValueError("Anomaly maps are not finite: the weights diverged, or an input is damaged.")
-    if not ((masks >= 0) & (masks <= 1)).all():
+    if len(shape) != 3 or shape != masks.shape:
+        raise ValueError(f"Maps {shape} and masks {masks.shape} must both be images x height x width.")
+    if masks.size and not 0 <= masks.min() <= masks.max() <= 1:
         raise ValueError("Masks must lie in [0, 1], 1 for a defect: divide 8-bit ones by 255.")
-    return maps, masks
+    return masks
 
 
 def _released_thresholds(low: np.float32, high: np.float32) -> np.ndarray:

@@ -326,6 +326,7 @@ class NetOptions:
         shapes=(MODEL,),
         is_flag=True,
     )
+    triton: bool = option(False, "On CUDA, ascend by Triton kernels; equal to rounding.", shapes=(MODEL,), is_flag=True)
     train_backbone: bool = network(False, "Train the backbone as well.", paper=False, is_flag=True)
 
     def __post_init__(self) -> None:

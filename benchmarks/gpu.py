@@ -35,10 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = "gpu.json"
 PAPER = Sizes("wideresnet50", 288, 8, test_images=160, patience=4)
 SMALL = Sizes("resnet18", 96, 4, width=64, hidden=32, test_images=8, maps=6, samples=8, patience=0)
-NEEDS_CUDA = ("waits", "graph")
+NEEDS_CUDA = ("waits", "graph", "triton")
 SECONDS = {  # that a stage is given at least; the rest of a call is the training's
-    "environment": 10, "waits": 15, "steps": 45, "profile": 20, "parts": 40, "graph": 25, "predictions": 30,
-    "evaluation": 20, "loading": 40, "predictor": 40, "ratios": 120, "exported": 120,
+    "environment": 10, "waits": 15, "steps": 45, "profile": 20, "parts": 40, "graph": 25, "triton": 40,
+    "predictions": 30, "evaluation": 20, "loading": 40, "predictor": 40, "ratios": 120, "exported": 120,
 }  # fmt: skip
 LEAST_TRAINING = 60  # seconds that are worth a start
 SAVING = 15  # seconds, for what a training does when it is stopped
@@ -167,6 +167,10 @@ FIGURES = [  # of the table: text, stage, keys, unit
     ),
     *(
         (f"training step as a CUDA graph, {precision}", "graph", (f"step as a graph, {precision}", "queued"), " ms")
+        for precision in gpu_stages.PRECISIONS
+    ),
+    *(
+        (f"the same by Triton, {precision}", "triton", (f"step as a graph by Triton, {precision}", "queued"), " ms")
         for precision in gpu_stages.PRECISIONS
     ),
     ("peak device memory of a step, fp32", "steps", ("fp32 manifold", "peak GB"), " GB"),

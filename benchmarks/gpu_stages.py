@@ -39,7 +39,7 @@ from inference.exporting import LEAST_OPSET, PT2, export
 from inference.predictor import Predictor
 from inference.torch_engine import TorchEngine, paper_card
 from system.processes import usable_cores
-from training.ascent import start_ascent
+from training.ascent import Ascent, start_ascent
 from training.feature_cache import FeatureCache
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -110,7 +110,7 @@ class Rig:
         work()
         return torch.cuda.max_memory_allocated(self.device) / 1e9
 
-    def glass(self, precision: str = "fp32", backbone: str | None = None, cuda_graph: bool = False) -> GLASS:
+    def glass(self, precision: str = "fp32", backbone: str | None = None, **options: bool) -> GLASS:
         """Build the networks, in training mode."""
         utils.set_precision(precision)
         torch.manual_seed(0)
@@ -118,7 +118,7 @@ class Rig:
         wide = {"pretrain_embed_dimension": sizes.width, "target_embed_dimension": sizes.width}
         glass, _ = build(
             backbone or sizes.backbone, LAYERS, backbones.RANDOM, self.device, shape, **wide, dsc_hidden=sizes.hidden,
-            seed=0, precision=precision, cuda_graph=cuda_graph,
+            seed=0, precision=precision, **options,
         )  # fmt: skip
         glass.set_training(True)
         return glass
@@ -236,6 +236,11 @@ def graph(rig: Rig) -> Found:
     return _by_precision(_graph, rig)
 
 
+def triton(rig: Rig) -> Found:
+    """A climb, and a step as a CUDA graph, by PyTorch and by Triton kernels; do their values agree?"""
+    return _by_precision(_triton, rig)
+
+
 def predictions(rig: Rig) -> Found:
     """Images on the device to scores and maps on the host, by batch; how far other precisions are from fp32."""
     found: Found = {}
@@ -344,11 +349,11 @@ def _parts(rig: Rig, precision: str) -> Found:
             found |= _pooling(rig, glass, i, plane.float())
         pooled = glass.pooled(images)
         found["merge"] = rig.clock(lambda: embedding.merge(pooled))
-    return found | {"climb": rig.clock(_ascent(rig, glass, precision))}
+    return found | {"climb": rig.clock(_start(rig, glass, precision).climb)}
 
 
 def _graph(rig: Rig, precision: str) -> Found:
-    climb = _ascent(rig, rig.glass(precision), precision)
+    climb = _start(rig, rig.glass(precision), precision).climb
 
     def ascend() -> None:
         for _ in range(ASCENT_STEPS):
@@ -372,6 +377,24 @@ def _graph(rig: Rig, precision: str) -> Found:
     return found
 
 
+def _triton(rig: Rig, precision: str) -> Found:
+    glass = rig.glass(precision)
+    plain, ours = (_start(rig, glass, precision, triton=wanted) for wanted in (False, True))
+    for each in (plain, ours):
+        each.climb()
+    apart = (ours.way - plain.way).norm(dim=1) / plain.way.norm(dim=1)
+    found: Found = {
+        "climb": rig.clock(plain.climb),
+        "climb by Triton": rig.clock(ours.climb) | {"largest difference": float(apart.max())},
+    }
+    plain, ours = (rig.step(rig.glass(precision, cuda_graph=True, triton=wanted)) for wanted in (False, True))
+    apart = max(float((plain() - ours()).abs().nan_to_num().max()) for _ in range(COMPARED))
+    return found | {
+        "step as a graph": rig.clock(plain),
+        "step as a graph by Triton": rig.clock(ours) | {"largest difference of a curve": apart},
+    }
+
+
 def _exported(rig: Rig, mode: str) -> Found:
     folder, out, count = _class_folder(rig, mode), rig.folder / f"{mode}.pt2", max(rig.batches)
     if not export(TorchEngine(folder, None, None, "cpu"), PT2, out, LEAST_OPSET):
@@ -392,13 +415,13 @@ def _exported(rig: Rig, mode: str) -> Found:
     }
 
 
-def _ascent(rig: Rig, glass: GLASS, precision: str) -> Callable[[], None]:
-    """Return a climb of an ascent that has begun."""
+def _start(rig: Rig, glass: GLASS, precision: str, triton: bool = False) -> Ascent:
+    """Begin an ascent."""
     with torch.no_grad():
         rows = glass.adapt(glass.patch_embedding.merge(glass.pooled(rig.images(rig.sizes.batch_size))))
     noise = torch.randn(rows.shape, generator=torch.Generator(rows.device).manual_seed(0), device=rows.device)
     dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(rig.device) else None
-    return start_ascent(glass.discriminator, rows, noise * glass.noise, dtype).climb
+    return start_ascent(glass.discriminator, rows, noise * glass.noise, dtype, triton)
 
 
 def _pooling(rig: Rig, glass: GLASS, i: int, plane: torch.Tensor) -> Found:

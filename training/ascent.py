@@ -5,6 +5,8 @@ is a constant for autograd. The discriminator's batch norm is computed over, and
 rows together.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -39,12 +41,13 @@ def ascend(discriminator: nn.Module, true_feats: torch.Tensor, gaus_feats: torch
 
 
 def start_ascent(
-    discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None
-) -> "Ascent":
-    """Return the faster way to ascend against a discriminator; dtype is that of HiddenAscent."""
+    discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None,
+    triton: bool = False,
+) -> "Ascent":  # fmt: skip
+    """Return the faster way to ascend against a discriminator; dtype and triton choose among those of HiddenAscent."""
     if len(discriminator.body) != 1:
         return Ascent(discriminator, true_feats, noise)
-    return HiddenAscent(discriminator, true_feats, noise, dtype)
+    return (TritonAscent if triton else HiddenAscent)(discriminator, true_feats, noise, dtype)
 
 
 class Ascent:
@@ -151,7 +154,10 @@ class HiddenAscent(Ascent):
         if self.way is None:
             self.way = torch.zeros_like(self.z)
         grad = self._gradient()
-        moved = self._through_kernel(grad)
+        self._move(grad, self._through_kernel(grad))
+
+    def _move(self, grad: torch.Tensor, moved: torch.Tensor) -> None:
+        """Move z by grad K and the way by grad, a step long."""
         length = self._dot(grad, moved).clamp_min_(0).sqrt_()  # ||W^T grad||
         pace = RATE / length.add_(EPSILON)
         self.z.addcmul_(moved, pace)
@@ -194,3 +200,28 @@ class HiddenAscent(Ascent):
     def _dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Return the rows' scalar products, [N, 1]."""
         return torch.mul(a, b, out=self.product).sum(1, keepdim=True)
+
+
+class TritonAscent(HiddenAscent):
+    """The same, float32, with all between two products in Triton kernels; equal to rounding.
+
+    Raises:
+        ImportError: there is no Triton.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        from training.kernels.ascent import Kernels  # most machines without CUDA lack Triton
+
+        self.kernels = Kernels(self.z, self.kernel.dtype)
+        self.moved = torch.empty_like(self.kernels.rounded)
+
+    def _gradient(self) -> torch.Tensor:
+        self.kernels.gradient(self.z, self.center, self.true_squares, self.norm, self.tail, self.slope)
+        return self.kernels.grad
+
+    def _through_kernel(self, grad: torch.Tensor) -> torch.Tensor:
+        return torch.mm(self.kernels.rounded, self.kernel, out=self.moved)
+
+    def _move(self, grad: torch.Tensor, moved: torch.Tensor) -> None:
+        self.kernels.move(moved, self.z, self.way, RATE, EPSILON)

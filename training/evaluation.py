@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import metrics
+import utils
 from images.drawing import denormalise, encode_png, side_by_side
 from system import files
 from training import padding
@@ -39,6 +40,47 @@ def as_released(_: float, panels: Panels) -> np.ndarray:
     return side_by_side(*panels)
 
 
+class DeviceRanking(metrics.Ranking):
+    """Values in order on a device, a tensor [M], each weighing 1."""
+
+    def _rank(self, thresholds: np.ndarray, side: str) -> np.ndarray:
+        sent = utils.send(torch.from_numpy(thresholds), self.values.device)
+        return torch.searchsorted(self.values, sent, side=side).cpu().numpy()
+
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        return metrics.Ranking(self.values.cpu().numpy()).levels()
+
+
+class DevicePool(metrics.Pool):
+    """A pool that sorts tensors on their device, and folds them on the host."""
+
+    def add(self, values: torch.Tensor, weights: np.ndarray | None = None) -> None:
+        super().add(values if self.bins is None else values.cpu().numpy(), weights)
+
+    def _sorted(self) -> metrics.Ranking:
+        if self.bins is not None or not self.values:
+            return super()._sorted()
+        self.values = [torch.cat(self.values).sort().values]
+        return DeviceRanking(self.values[0])
+
+
+class DevicePixels(metrics.PixelMetrics):
+    """Pixel AUROC and AP of maps that stay on a device: the same bits as on the host."""
+
+    def __init__(self, exact_pixels: int = metrics.EXACT_PIXELS) -> None:
+        super().__init__(pro=False, exact_pixels=exact_pixels)
+        self.pools = self.normal, self.defect = DevicePool(), DevicePool()
+
+    def update(self, maps: torch.Tensor, masks: np.ndarray) -> None:
+        masks = metrics.checked_masks(masks, tuple(maps.shape))
+        if not maps.isfinite().all():
+            raise ValueError(metrics.NOT_FINITE)
+        defective = utils.send(torch.from_numpy(masks == 1), maps.device)
+        self.normal.add(maps[~defective])
+        self.defect.add(maps[defective])
+        self._keep_to_budget()
+
+
 class Scorer(Protocol):
     """What scores images; glass.GLASS does."""
 
@@ -56,6 +98,7 @@ def evaluate(
     record: metrics.ImageScores | None = None,
     viewer: Viewer = lambda *_: None,
     painter: Painter = as_released,
+    on_device: bool = False,
 ) -> dict[str, float]:
     """Compute the metrics of a test set, streaming.
 
@@ -68,13 +111,16 @@ def evaluate(
         record: takes every image's score, and the curves.
         viewer: is shown what the pictures show, image by image.
         painter: makes the pictures.
+        on_device: leave the maps on their device and sort them there; for the metrics alone, without pro.
 
     Returns:
         image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
     """
-    image_metrics, pixel_metrics, count = metrics.ImageMetrics(), metrics.PixelMetrics(pro=pro), 0
+    image_metrics, count = metrics.ImageMetrics(), 0
+    pixel_metrics = DevicePixels() if on_device else metrics.PixelMetrics(pro=pro)
     for batch, scores, maps in scored:
-        scores, maps, masks = scores.cpu().numpy(), maps.cpu().numpy(), batch["mask_gt"].numpy()
+        scores, masks = scores.cpu().numpy(), batch["mask_gt"].numpy()
+        maps = maps if on_device else maps.cpu().numpy()
         image_metrics.update(scores, np.asarray(batch["is_anomaly"]))
         for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
             pixel_metrics.update(known_maps, known_masks)

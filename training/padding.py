@@ -60,10 +60,13 @@ def bounds(valid: np.ndarray) -> tuple[slice, slice]:
 
 
 def known_pixels(
-    batch: Mapping[str, Any], maps: np.ndarray, masks: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    batch: Mapping[str, Any], maps: np.ndarray | torch.Tensor, masks: np.ndarray
+) -> Iterator[tuple[np.ndarray | torch.Tensor, np.ndarray]]:
     """Yield of maps [B, H, W] and masks [B, 1, H, W] what metrics count: known ground truth, without padding."""
     known = np.asarray(batch.get("mask_known", np.ones(len(maps))), dtype=bool)
+    if "valid" not in batch and known.all():
+        yield maps, masks
+        return
     if "valid" not in batch:
         yield maps[known], masks[known]
         return

@@ -13,7 +13,7 @@ from benchmarks.cases import one_thread
 from tests.helpers.pictures import noise, write
 from tests.helpers.pretended_gpu import CUDA, PretendedGPU
 
-NOT_PRETENDED = {"graph", "exported", "loading", "ratios"}  # a pretended GPU does not capture, trace, or pin in threads
+NOT_PRETENDED = {"graph", "triton", "exported", "loading", "ratios"}  # it does not capture, compile, trace, or pin
 INTERRUPTED = """
 trap '' INT  # as a shell does that waits for Python
 "$PYTHON" -c "
@@ -145,3 +145,11 @@ def test_screw_is_trained_to_its_end(tmp_path):
     }  # fmt: skip
     found = gpu.train(tmp_path, settings, time.monotonic() + 600)
     assert found["done"], (tmp_path / "screw.log").read_text()
+
+
+def test_the_stage_of_triton_compares_both_ways(tmp_path, monkeypatch):
+    right = gpu_stages.start_ascent
+    monkeypatch.setattr(gpu_stages, "start_ascent", lambda *args: right(*args[:-1]))  # a CPU has no Triton
+    found = gpu_stages.triton(gpu.small_rig(torch.device("cpu"), tmp_path))
+    assert found["climb by Triton, fp32"]["largest difference"] == 0
+    assert found["step as a graph by Triton, bf16"]["queued"] > 0

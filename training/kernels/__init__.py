@@ -1,0 +1,1 @@
+"""Triton kernels: what replaces chains of PyTorch operations on CUDA. Only these files import Triton."""

@@ -14,7 +14,7 @@ resource = pytest.importorskip("resource", reason="limits need a system that has
 
 
 def test_whatever_is_wrong_a_run_is_done_or_refused_in_a_line(tmp_path):
-    counts = fuzz.fuzz(tmp_path, inputs=30)
+    counts = fuzz.fuzz(tmp_path, inputs=20)
     assert {key.split(":")[0] for key in counts} == {spoil.__name__ for spoil in fuzz.SPOILERS}
     assert any(key.endswith("status 0") for key in counts) and any(key.endswith("status 2") for key in counts)
 

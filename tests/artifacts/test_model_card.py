@@ -168,7 +168,7 @@ def test_maps_of_single_precision_compare_as_scores_do() -> None:
 
 def test_an_unrounded_threshold_of_an_earlier_version_is_said_as_it_is_compared() -> None:
     old = model_card.Threshold(0.7026500105857849, 0.671, 0.1, 0.1, model_card.HELD_OUT, 20)
-    assert str(old).startswith("threshold 0.70266, ")
+    assert str(old).startswith("threshold 0.70266 from ")
 
 
 def test_a_threshold_that_no_score_exceeds_says_so() -> None:

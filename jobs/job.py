@@ -62,6 +62,9 @@ class Job:
             value = getattr(settings.net, name)
             if settings.run.train and value != default:
                 LOGGER.warning(EXPERIMENTAL, f"--{name} {value}")
+        for name in ("cuda_graph", "triton"):
+            if settings.run.train and getattr(settings.net, name) and device.type != "cuda":
+                LOGGER.warning("--%s has no effect on the %s.", name, device.type.upper())
 
     def run(self) -> bool:
         """Train (unless only tests are wanted) and test every class on every backbone; return whether any failed.

@@ -593,9 +593,12 @@ def test_patience_does_not_fit_a_recipe_that_selects_nothing(data, tmp_path):
     assert outcome.exit_code == 2 and "--patience has nothing to go by with --select last" in outcome.output
 
 
-def test_experimental_options_warn(data, tmp_path):
-    outcome = call(data, tmp_path, net=["--dsc_init", "whitened", "--dsc_optimizer", "muon", "--iterations", 1])
+def test_options_that_are_experimental_or_without_effect_are_named(data, tmp_path):
+    net = ["--dsc_init", "whitened", "--dsc_optimizer", "muon", "--iterations", 1, "--cuda_graph", "--triton"]
+    outcome = call(data, tmp_path, net=net)
     assert outcome.exit_code == 0, outcome.output
+    for name in ("--cuda_graph", "--triton"):
+        assert f"{name} has no effect on the CPU." in outcome.output
     for name in ("--dsc_init whitened", "--dsc_optimizer muon"):
         assert f"{name}: experimental." in outcome.output
     settings = told(tmp_path)["result"]["settings"]

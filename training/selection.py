@@ -34,7 +34,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.patience and self.rule == LAST:
-            raise ValueError("--patience has nothing to go by with --select last: choose another rule, or leave it.")
+            advice = "name another --select, or leave it"
+            raise ValueError(f"--patience has nothing to go by with --select last (as quick sets it): {advice}.")
         if self.wanted_share is not None and self.rule not in SHARES:
             raise ValueError(f"--val_share does nothing with --select {self.rule}: leave it, or select val, synthetic.")
 

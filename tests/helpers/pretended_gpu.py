@@ -434,7 +434,8 @@ def _place() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__).resolve():
+        ours = path.is_relative_to(ROOT) and not path.is_relative_to(sys.prefix)  # an environment may lie in ROOT
+        if ours and path != Path(__file__).resolve():
             return f"{path.name}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return "autograd"

@@ -99,15 +99,21 @@ def recorded(folder: Path, origin: dict[str, Any], device: str) -> Iterator[None
     session |= {"platform": platform.platform(), "device": device, "versions": versions(), "git": git_state()}
     content = origin | {"sessions": [*_sessions(path), session]}
     _write(path, content)
+    began = _cpu_seconds()
     try:
         yield
     except BaseException as error:
-        session |= {"ended": date(), "outcome": f"{type(error).__name__}: {error}"}
+        session |= {"ended": date(), "cpu_s": _cpu_seconds(since=began), "outcome": f"{type(error).__name__}: {error}"}
         with suppress(OSError):  # which may be the error itself
             _write(path, content)
         raise
-    session |= {"ended": date(), "outcome": "finished"}
+    session |= {"ended": date(), "cpu_s": _cpu_seconds(since=began), "outcome": "finished"}
     _write(path, content)
+
+
+def _cpu_seconds(since: float = 0.0) -> float:
+    """Return the CPU seconds of this process and of the ones that it has waited for, all threads together."""
+    return round(sum(os.times()[:4]) - since, 2)
 
 
 def _sessions(path: Path) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ import click
 from artifacts import checkpoint, layout
 from artifacts.class_results import METRICS, RESULT_FILE
 from artifacts.curves import CURVES_FILE
-from artifacts.options import PAPER, QUICK, RECIPES, settings_text
+from artifacts.options import MUON, PAPER, QUICK, RECIPES, WHITENED, settings_text
 from artifacts.run_info import RUN_FILE
 from artifacts.run_state import RunState
 from artifacts.test_scores import EVALUATIONS, RAW
@@ -31,26 +31,34 @@ from benchmarks.peers import table as peers
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "benchmarks" / "data" / "recipe.json"
-INGREDIENTS = {"rate": ("lr",), "cosine": ("schedule", "warmup")}  # of the training; the average is the third
+INGREDIENTS = {  # of the training; the average is one more
+    "rate": ("lr",),
+    "cosine": ("schedule", "warmup"),
+    "start": ("dsc_init", "dsc_optimizer"),
+}
+SETS = RECIPES[QUICK] | {"dsc_init": WHITENED, "dsc_optimizer": MUON}
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 SPREAD = 5  # evaluations
-HEAD = ["class", "backbone", "hypothesis", "pixels", "iterations", "seeds", "rate", "cosine", "average", "recipe"]
-HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread of image AUROC", "of pixel AUROC"]
+HEAD = ["class", "backbone", "hypothesis", "pixels", "iterations", "seeds", *INGREDIENTS, "average", "recipe"]
+HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread of image AUROC", "of pixel AUROC", "CPU minutes"]
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_pro")
-NAMES = {(): PAPER, (*INGREDIENTS, "average"): QUICK}
+OF_QUICK = ("rate", "cosine")
+NAMES = {(): PAPER, (*OF_QUICK, "average"): QUICK}
 TRAININGS: dict[str, tuple[str, ...]] = {
     PAPER: (),
-    **{each: (each,) for each in INGREDIENTS},
-    QUICK: tuple(INGREDIENTS),
+    **{each: (each,) for each in OF_QUICK},
+    QUICK: OF_QUICK,
+    "start": (*OF_QUICK, "start"),
 }
 SECTION = """## Recipes
 
 The last epoch, which nothing chose, of trainings of equal length; percent, mean ± standard deviation over the seeds.
 *quick* is `--recipe quick` ($quick) with the iterations of its row, *paper* is the paper's recipe with as many.
 Between them each of quick's ingredients stands alone, and each is left out: *rate* is its learning rate, *cosine* its
-schedule with the warm-up, *average* its average of the weights. A training has a row with and one without the average,
-which does not change it. *Spread* is the highest minus the lowest of the last five evaluations, in points, the mean
-over the seeds.
+schedule with the warm-up, *average* its average of the weights. *start* is no part of quick: `--dsc_init whitened
+--dsc_optimizer muon`. A training has a row with and one without the average, which does not change it. *Spread* is the
+highest minus the lowest of the last five evaluations, in points, the mean over the seeds. *CPU minutes* are those of
+the whole command, evaluations included, as a mean over the seeds.
 
 $table
 
@@ -95,13 +103,12 @@ class Plan:
 
     def line(self, name: str, seed: int, iterations: int, ingredients: Sequence[str]) -> list[str]:
         """Return main.py's arguments of a training, without its results folder."""
-        recipe = RECIPES[QUICK]
-        sets = [f"--{key}={recipe[key]}" for each in ingredients for key in INGREDIENTS[each]]
+        sets = [f"--{key}={SETS[key]}" for each in ingredients for key in INGREDIENTS[each]]
         return [
             f"--seed={seed}", "--select=last",
             "net", f"--backbone_names={self.backbone}", f"--backbone_weights={self.weights}",
             f"--pretrain_embed_dimension={self.width}", f"--target_embed_dimension={self.width}",
-            f"--dsc_hidden={self.hidden}", f"--iterations={iterations}", f"--ema_decay={recipe['ema_decay']}", *sets,
+            f"--dsc_hidden={self.hidden}", f"--iterations={iterations}", f"--ema_decay={SETS['ema_decay']}", *sets,
             "dataset", f"--subdatasets={name}", f"--resize={self.size}", f"--imagesize={self.size}", "--fg=0",
             f"--distribution={self.hypothesis}", self.reader, str(self.data), str(self.textures),
         ]  # fmt: skip
@@ -139,8 +146,7 @@ def read(folder: Path) -> list[Record]:
     found = []
     (path,) = folder.rglob(RUN_FILE)
     run = json.loads(path.read_text(encoding="utf-8"))
-    sets = RECIPES[QUICK]
-    trained = [each for each, keys in INGREDIENTS.items() if all(run[key] == sets[key] for key in keys)]
+    trained = [each for each, keys in INGREDIENTS.items() if all(run[key] == SETS[key] for key in keys)]
     lines = [json.loads(line) for line in (path.parent / CURVES_FILE).read_text(encoding="utf-8").splitlines()]
     for beside, ingredients, tags in (("", [*trained, "average"], EVALUATIONS), ("-own", trained, RAW)):
         (result,) = folder.with_name(folder.name + beside).rglob(RESULT_FILE)
@@ -158,6 +164,7 @@ def read(folder: Path) -> list[Record]:
                 "evaluations": {
                     metric: [line[tag] for line in lines if tag in line][-SPREAD:] for tag, metric in tags.items()
                 },
+                "cpu_s": sum(session.get("cpu_s", float("nan")) for session in run["sessions"]),
                 "session": {key: run["sessions"][-1][key] for key in ("ended", "device", "versions", "git")},
             }  # fmt: skip
         )
@@ -177,8 +184,9 @@ def table(records: Sequence[Record]) -> str:
         figures = [peers.percent([_number(each["last"][key]) for each in group]) for key in SHOWN]
         shown = [name.partition("_")[2], backbone, HYPOTHESES[hypothesis]]
         shown += [f"{size}", f"{iterations}", f"{len(group)}", *marks]
-        rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads])
-    return peers.markdown(HEAD, rows, 10)
+        minutes = sum(each["cpu_s"] for each in group) / len(group) / 60
+        rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads, f"{minutes:.0f}"])
+    return peers.markdown(HEAD, rows, 11)
 
 
 def section() -> str:

@@ -6,8 +6,8 @@
 | Gaussian noise, g = u + e                    | GLASS.synthesise_globally       |
 | gradient ascent                              | training.ascent.start_ascent    |
 | truncated projection (Eq. 2)                 | training.ascent.truncate        |
-| hypersphere: center, radius                  | GLASS.center, masked_quantile   |
-| losses, online hard example mining           | GLASS.train_step, hard_examples |
+| hypersphere: center, radius                  | GLASS.center, GLASS._radius     |
+| losses, online hard example mining           | GLASS.train_step, loss          |
 | inference                                    | GLASS.scored, ScoringHead       |
 | choice of the hypothesis (App. B)            | training.hypothesis.judge       |
 | epochs, evaluations, resuming                | training.loop.Trainer           |
@@ -16,7 +16,6 @@ Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in datase
 Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 """
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,20 @@ import common
 import utils
 from artifacts import checkpoint, layout
 from artifacts.run_state import RunState
-from loss import cross_entropy, focal_terms
+from loss import cross_entropy, focal_terms, hard_examples, masked_quantile
 from metrics import ABSENT
 from model import Discriminator, Projection
 from training import padding
-from training.ascent import start_ascent, truncate
+from training.ascent import require_triton, start_ascent, truncate
 from training.batches import set_epoch
 from training.evaluation import evaluate, test
 from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
 from training.optimisation import first_matrix, optimizers_of, whitening
+from training.progress import shares_right
 from training.replay import CudaGraphs, Replayed, make_capturable
-from training.scoring_head import ScoringHead
+from training.scoring_head import Heads
 from training.selection import Selection
 
 PROJECT_EVERY = 5  # ascent steps
@@ -51,31 +51,6 @@ SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
 DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
 LEAN = {"tf32": torch.float32, "bf16": torch.bfloat16}  # types of the frozen backbone where its bits may change
-
-
-def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
-    """Return the q-quantile, linearly interpolated, of the values where keep is true.
-
-    Nothing is copied to the host: what is left out is sorted behind the rest. NaN where nothing is kept.
-
-    Args:
-        values: [M].
-        keep: bool, [M].
-        q: in [0, 1].
-    """
-    ordered = values.masked_fill(~keep, float("inf")).sort().values
-    position = q * (keep.sum() - 1).clamp(min=0)
-    low, high = (ordered.take(end.long()) for end in (position.floor(), position.ceil()))  # [i] would wait for i
-    quantile = torch.lerp(low, high, position - position.floor())
-    return torch.where(keep.any(), quantile, ABSENT)
-
-
-def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch.Tensor:
-    """Return which rows count: those at least as wrong as the p-quantile, bool [N]; all of them with p = 0."""
-    hardness = (scores.detach() - target).square().flatten()
-    if p <= 0:
-        return torch.ones_like(hardness, dtype=torch.bool)
-    return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
 
 
 def _distances(rows: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
@@ -141,10 +116,8 @@ class GLASS(nn.Module):
             make_capturable(self.optimizers.values())
             self.replayed = Replayed(self._update, CudaGraphs(device))
         self.triton = triton and device.type == "cuda"
-        if self.triton and importlib.util.find_spec("triton") is None:
-            raise ValueError("--triton needs the package triton, which is not there: install it, or leave it out.")
-        if self.triton and dsc_layers != 2:
-            raise ValueError("--triton is about a discriminator of two layers: give --dsc_layers 2, or leave it out.")
+        if self.triton:
+            require_triton(dsc_layers)
 
         self.cache = cache
         self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
@@ -176,7 +149,7 @@ class GLASS(nn.Module):
         adaptor = Projection(width, width, pre_proj) if pre_proj > 0 else nn.Identity()
         self.pre_projection = adaptor.to(self.device)
         self.discriminator = Discriminator(width, dsc_layers, dsc_hidden).to(self.device)
-        self._head: tuple[list, ScoringHead] | None = None  # for scoring, see _scoring_head
+        self.heads = Heads(self.pre_projection, self.discriminator)
 
     def set_model_dir(self, model_dir: str | Path, dataset_name: str, results_path: str | Path | None = None) -> None:
         """Choose the class folder model_dir/dataset_name; results_path is two levels above model_dir by default."""
@@ -309,7 +282,7 @@ class GLASS(nn.Module):
         if self.replayed is None:
             return self._update(*inputs)
         rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
-        self._head = None  # a replay moves weights unseen
+        self.heads.forget()  # a replay moves weights unseen
         return self.replayed(*inputs, settings=tuple(rates))
 
     def _update(
@@ -359,8 +332,8 @@ class GLASS(nn.Module):
         loss.backward()
         for optimizer in self.optimizers.values():
             optimizer.step()
-        p_true, p_fake = self._shares(true_scores, gaus_scores, fake_scores, defect)
-        return torch.stack([p_true, p_fake, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
+        right = shares_right(true_scores, gaus_scores, fake_scores, defect, self.dsc_margin)
+        return torch.stack([*right, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
 
     def synthesise_globally(
         self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, noise: torch.Tensor
@@ -399,16 +372,6 @@ class GLASS(nn.Module):
         keep = torch.ones_like(distances, dtype=torch.bool) if keep is None else keep.flatten()
         return masked_quantile(distances, keep, self.radius)
 
-    @torch.no_grad()
-    def _shares(
-        self, true_scores: torch.Tensor, gaus_scores: torch.Tensor, fake_scores: torch.Tensor, defect: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the shares of normal rows below the margin and of synthetic ones at or above it."""
-        n, defects = len(defect), defect.sum()
-        right = (true_scores < self.dsc_margin).sum() + ((fake_scores < self.dsc_margin) & ~defect).sum()
-        caught = (gaus_scores >= self.dsc_margin).sum() + ((fake_scores >= self.dsc_margin) & defect).sum()
-        return right / (2 * n - defects), caught / (n + defects)
-
     def set_training(self, training: bool) -> None:
         """Put the trained networks into training or evaluation mode; the aggregator sees to the backbone."""
         self.pre_projection.train(training)
@@ -426,7 +389,7 @@ class GLASS(nn.Module):
         NaN. A cache is filled on the way; once it is full it stands for the loader, and its batches have no images.
         """
         self.set_training(False)
-        head = self._scoring_head()
+        head = self.heads.now(self.patch_embedding.spans, self.grid)
         known = cache is not None and cache.full
         for batch in cache.batches() if known else loader:
             pooled = cache.get(batch["index"]) if known else self.pooled(batch["image"], evaluation=True)
@@ -434,21 +397,11 @@ class GLASS(nn.Module):
                 cache.put(batch, pooled)
             scores = head(pooled)  # [B, h, w]
             if "valid" in batch:  # what the discriminator says of padding means nothing: the picture's border goes on
-                nearest = utils.send(padding.nearest_cells(batch["valid"], self.grid), self.device)
-                scores = scores.flatten(1).gather(1, nearest).reshape(scores.shape)
+                scores = padding.from_inside(scores, batch["valid"])
             maps = self.anomaly_segmentor.maps(scores)
             if "valid" in batch:
                 maps = maps.masked_fill(~utils.send(batch["valid"], self.device), ABSENT)
             yield batch, scores.flatten(1).amax(1), maps
-
-    def _scoring_head(self) -> ScoringHead:
-        """Return the networks as they score now; it is made once, and again after a weight has changed."""
-        weights = [*self.pre_projection.state_dict().values(), *self.discriminator.state_dict().values()]
-        stamp = [(each.data_ptr(), each._version) for each in weights]
-        if self._head is None or self._head[0] != stamp:
-            spans = self.patch_embedding.spans
-            self._head = (stamp, ScoringHead(self.pre_projection, self.discriminator, spans, self.grid))
-        return self._head[1]
 
     def predict(
         self, loader: Iterable[dict]

@@ -1,8 +1,10 @@
-"""The losses: cross entropy, and the focal loss of local anomaly synthesis (Lin et al., ICCV 2017)."""
+"""The losses: cross entropy, the focal loss of local anomaly synthesis (Lin et al., ICCV 2017), and its hard rows."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from metrics import ABSENT
 
 SMOOTH = 1e-5  # as released: the target is clamped to [SMOOTH, 1 - SMOOTH] and pt is raised by SMOOTH
 GAMMA = 2
@@ -31,6 +33,31 @@ def cross_entropy(scores: torch.Tensor, target: float) -> torch.Tensor:
     """
     clean = scores.nan_to_num(nan=0.5)
     return F.binary_cross_entropy(clean, torch.full_like(clean, target)) + 0 * scores.detach().mean()
+
+
+def masked_quantile(values: torch.Tensor, keep: torch.Tensor, q: float) -> torch.Tensor:
+    """Return the q-quantile, linearly interpolated, of the values where keep is true.
+
+    Nothing is copied to the host: what is left out is sorted behind the rest. NaN where nothing is kept.
+
+    Args:
+        values: [M].
+        keep: bool, [M].
+        q: in [0, 1].
+    """
+    ordered = values.masked_fill(~keep, float("inf")).sort().values
+    position = q * (keep.sum() - 1).clamp(min=0)
+    low, high = (ordered.take(end.long()) for end in (position.floor(), position.ceil()))  # [i] would wait for i
+    quantile = torch.lerp(low, high, position - position.floor())
+    return torch.where(keep.any(), quantile, ABSENT)
+
+
+def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch.Tensor:
+    """Return which rows count: those at least as wrong as the p-quantile, bool [N]; all of them with p = 0."""
+    hardness = (scores.detach() - target).square().flatten()
+    if p <= 0:
+        return torch.ones_like(hardness, dtype=torch.bool)
+    return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
 
 
 class FocalLoss(nn.Module):

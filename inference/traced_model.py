@@ -59,8 +59,7 @@ class DeployedModel(nn.Module):
         scores = self.head([self.embedding.pool(i, plane) for i, plane in enumerate(planes)])  # [B, h, w]
         if valid is None:
             return scores.flatten(1).amax(1), self._maps(scores)
-        nearest = padding.nearest_cells(valid, self.grid)
-        scores = scores.flatten(1).gather(1, nearest).unflatten(1, self.grid)
+        scores = padding.from_inside(scores, valid)
         return scores.flatten(1).amax(1), self._maps(scores).masked_fill(~valid, float("nan"))
 
     def _maps(self, scores: torch.Tensor) -> torch.Tensor:

@@ -11,14 +11,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 
-import glass
 import metrics
 import utils
 from artifacts import checkpoint, run_state
-from glass import hard_examples, masked_quantile
-from loss import FocalLoss
+from loss import FocalLoss, hard_examples, masked_quantile
 from tests.helpers.small_glass import GRID, SIZE, Samples, loader, small_glass
-from training import evaluation
+from training import evaluation, scoring_head
 from training.hypothesis import is_hypersphere
 from training.scoring_head import ScoringHead
 from training.selection import AUROCS
@@ -311,7 +309,7 @@ def test_an_unlisted_class_is_judged_once_and_remembered(tmp_path):
 
 def test_the_scoring_head_is_made_once_for_the_same_weights(monkeypatch):
     model, batch, made = small_glass(), next(iter(loader(4, False))), []
-    monkeypatch.setattr(glass, "ScoringHead", lambda *args: made.append(1) or ScoringHead(*args))
+    monkeypatch.setattr(scoring_head, "ScoringHead", lambda *args: made.append(1) or ScoringHead(*args))
 
     def scores() -> torch.Tensor:
         return next(model.scored([batch]))[1]

@@ -5,6 +5,7 @@ is a constant for autograd. The discriminator's batch norm is computed over, and
 rows together.
 """
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -38,6 +39,18 @@ def ascend(discriminator: nn.Module, true_feats: torch.Tensor, gaus_feats: torch
     loss = F.binary_cross_entropy(scores.nan_to_num(nan=0.5), torch.ones_like(scores))
     grad = torch.autograd.grad(loss, moved)[0]
     return RATE * grad / (grad.norm(dim=1, keepdim=True) + EPSILON)
+
+
+def require_triton(dsc_layers: int) -> None:
+    """Check that the ascent can run by Triton kernels with a discriminator of so many layers.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise ValueError("--triton needs the package triton, which is not there: install it, or leave it out.")
+    if dsc_layers != 2:
+        raise ValueError("--triton is about a discriminator of two layers: give --dsc_layers 2, or leave it out.")
 
 
 def start_ascent(

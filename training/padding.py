@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+import utils
+
 LEAST_SHARE = 1e-6  # what padding weighs in a mean, so that a position that is padding in every image has one, too
 
 
@@ -34,6 +36,12 @@ def nearest_cells(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         spans.append(torch.arange(cells, device=valid.device).clamp(first[:, None], last[:, None]))  # [B, cells]
     rows, columns = spans
     return (rows[:, :, None] * grid[1] + columns[:, None, :]).flatten(1)
+
+
+def from_inside(scores: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Return scores [B, h, w], those on padding replaced by the nearest cell of the picture; valid bool [B, H, W]."""
+    nearest = utils.send(nearest_cells(valid, tuple(scores.shape[1:])), scores.device)
+    return scores.flatten(1).gather(1, nearest).reshape(scores.shape)
 
 
 def cells_inside(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

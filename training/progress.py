@@ -28,6 +28,23 @@ STEP_SECONDS = 60  # the same within an epoch
 RECORD_SECONDS = 5  # between two records for status.py
 
 
+@torch.no_grad()
+def shares_right(
+    true_scores: torch.Tensor, gaus_scores: torch.Tensor, fake_scores: torch.Tensor, defect: torch.Tensor, margin: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the shares of normal rows below the margin and of synthetic ones at or above it, [] each.
+
+    Args:
+        true_scores, gaus_scores, fake_scores: of the images', the globally and the locally synthesised rows, [N, 1].
+        defect: which locally synthesised rows are anomalous, bool [N, 1].
+        margin: in [0, 1].
+    """
+    n, defects = len(defect), defect.sum()
+    right = (true_scores < margin).sum() + ((fake_scores < margin) & ~defect).sum()
+    caught = (gaus_scores >= margin).sum() + ((fake_scores >= margin) & defect).sum()
+    return right / (2 * n - defects), caught / (n + defects)
+
+
 class Progress:
     """Show and log the training of one class.
 

@@ -56,6 +56,26 @@ class ScoringHead(nn.Module):
         return torch.sigmoid(x).squeeze(1)
 
 
+class Heads:
+    """The scoring heads of networks that train: one is made once, and again after a weight has changed."""
+
+    def __init__(self, pre_projection: nn.Module, discriminator: nn.Module) -> None:
+        self.networks = (pre_projection, discriminator)
+        self.forget()
+
+    def forget(self) -> None:
+        """Make a new one next time, whatever the weights."""
+        self.made: tuple[list, ScoringHead] | None = None
+
+    def now(self, spans: list[slice], grid: tuple[int, int]) -> ScoringHead:
+        """Return the networks as they score now; see ScoringHead for the arguments."""
+        weights = [each for network in self.networks for each in network.state_dict().values()]
+        stamp = [(each.data_ptr(), each._version) for each in weights]
+        if self.made is None or self.made[0] != stamp:
+            self.made = (stamp, ScoringHead(*self.networks, spans, grid))
+        return self.made[1]
+
+
 @torch.no_grad()
 def _linear_stages(
     pre_projection: nn.Module, discriminator: nn.Module, dtype: torch.dtype

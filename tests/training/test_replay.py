@@ -77,7 +77,7 @@ def test_the_scores_follow_replayed_steps():
     center, scores = model.center([batch], 0), []
     for seed in range(WARM_UP + 3):
         model.train_step(batch, center, torch.Generator().manual_seed(seed))
-        assert model._head is None
+        assert model.heads.made is None
         scores.append(next(model.scored([batch]))[1])
         model.set_training(True)
     assert all(not torch.equal(a, b) for a, b in zip(scores, scores[1:], strict=False))

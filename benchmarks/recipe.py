@@ -23,7 +23,7 @@ import click
 from artifacts import checkpoint, layout
 from artifacts.class_results import METRICS, RESULT_FILE
 from artifacts.curves import CURVES_FILE
-from artifacts.options import MUON, PAPER, QUICK, RECIPES, WHITENED, settings_text
+from artifacts.options import MUON, PAPER, PRECISIONS, QUICK, RECIPES, WHITENED, settings_text
 from artifacts.run_info import RUN_FILE
 from artifacts.run_state import RunState
 from artifacts.test_scores import EVALUATIONS, RAW
@@ -39,7 +39,25 @@ INGREDIENTS = {  # of the training; the average is one more
 SETS = RECIPES[QUICK] | {"dsc_init": WHITENED, "dsc_optimizer": MUON}
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 SPREAD = 5  # evaluations
-HEAD = ["class", "backbone", "hypothesis", "pixels", "iterations", "seeds", *INGREDIENTS, "average", "recipe"]
+PROGRAM = f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv[0] = "main.py"
+import main, utils
+utils.fast_bfloat16 = lambda device: True
+main.main()
+"""
+HEAD = [
+    "class",
+    "backbone",
+    "hypothesis",
+    "pixels",
+    "precision",
+    "iterations",
+    "seeds",
+    *INGREDIENTS,
+    "average",
+    "recipe",
+]
 HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread of image AUROC", "of pixel AUROC", "CPU minutes"]
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_pro")
 OF_QUICK = ("rate", "cosine")
@@ -81,6 +99,8 @@ class Plan:
         backbone, width, hidden, size: of the networks and the pictures.
         reader: name of the data set's layout.
         hypothesis: 2 manifold, 3 hypersphere.
+        precision: --precision of main.py; the products of bf16 are rounded on every CPU, slowly where it is not made
+            for them.
     """
 
     runs: Path
@@ -93,10 +113,12 @@ class Plan:
     size: int
     reader: str
     hypothesis: int
+    precision: str = "fp32"
 
     def folder(self, name: str, seed: int, iterations: int, ingredients: Sequence[str]) -> Path:
         """Return the results folder of a training."""
         how = "+".join(ingredients) or "paper"
+        how += f"-{self.precision}" * (self.precision != "fp32")
         return (
             self.runs / f"{self.reader}_{name}-{self.backbone}-{self.size}-{self.hypothesis}-{iterations}-{seed}-{how}"
         )
@@ -109,6 +131,7 @@ class Plan:
             "net", f"--backbone_names={self.backbone}", f"--backbone_weights={self.weights}",
             f"--pretrain_embed_dimension={self.width}", f"--target_embed_dimension={self.width}",
             f"--dsc_hidden={self.hidden}", f"--iterations={iterations}", f"--ema_decay={SETS['ema_decay']}", *sets,
+            *[f"--precision={self.precision}"] * (self.precision != "fp32"),
             "dataset", f"--subdatasets={name}", f"--resize={self.size}", f"--imagesize={self.size}", "--fg=0",
             f"--distribution={self.hypothesis}", self.reader, str(self.data), str(self.textures),
         ]  # fmt: skip
@@ -134,7 +157,7 @@ def run_main(results: Path, line: Sequence[str]) -> None:
         CalledProcessError: it failed.
     """
     print(f"{results.name}", file=sys.stderr)
-    subprocess.run([sys.executable, str(ROOT / "main.py"), f"--results_path={results}", *line], check=True)
+    subprocess.run([sys.executable, "-c", PROGRAM, f"--results_path={results}", *line], check=True)
 
 
 def read(folder: Path) -> list[Record]:
@@ -157,6 +180,7 @@ def read(folder: Path) -> list[Record]:
                 "size": run["imagesize"],
                 "backbone": run["backbone"],
                 "distribution": run["distribution"],
+                "precision": run["precision"],
                 "iterations": run["iterations"],
                 "seed": run["seed"],
                 "ingredients": ingredients,
@@ -175,18 +199,20 @@ def table(records: Sequence[Record]) -> str:
     """Return a row for each class, length and set of ingredients, means over the seeds; paper first, quick last."""
     groups: dict[tuple, list[Record]] = {}
     for each in records:
-        key = tuple(each[part] for part in ("name", "size", "backbone", "distribution", "iterations"))
+        key = tuple(each[part] for part in ("name", "size", "backbone", "distribution", "precision", "iterations"))
         groups.setdefault((*key, tuple(each["ingredients"])), []).append(each)
     rows = []
-    for (name, size, backbone, hypothesis, iterations, ingredients), group in sorted(groups.items(), key=_order):
+    for (name, size, backbone, hypothesis, precision, iterations, ingredients), group in sorted(
+        groups.items(), key=_order
+    ):
         marks = ["x" if each in ingredients else "" for each in (*INGREDIENTS, "average")]
         spreads = [_spread([each["evaluations"].get(key, []) for each in group]) for key in SHOWN[:2]]
         figures = [peers.percent([_number(each["last"][key]) for each in group]) for key in SHOWN]
         shown = [name.partition("_")[2], backbone, HYPOTHESES[hypothesis]]
-        shown += [f"{size}", f"{iterations}", f"{len(group)}", *marks]
+        shown += [f"{size}", precision, f"{iterations}", f"{len(group)}", *marks]
         minutes = sum(each["cpu_s"] for each in group) / len(group) / 60
         rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads, f"{minutes:.0f}"])
-    return peers.markdown(HEAD, rows, 11)
+    return peers.markdown(HEAD, rows, 12)
 
 
 def section() -> str:
@@ -199,7 +225,7 @@ def section() -> str:
 
 def _order(item: tuple[tuple, list[Record]]) -> tuple:
     *key, ingredients = item[0]
-    return *map(str, key[:4]), key[4], len(ingredients), ingredients
+    return *map(str, key[:4]), key[5], len(ingredients), ingredients, key[4] != "fp32"
 
 
 def _number(value: float | None) -> float:
@@ -227,6 +253,7 @@ def main() -> None:
 @click.option("--size", default=192, help="Side of the network's input in pixels.")
 @click.option("--reader", default="mvtec", help="NAME of main.py's command dataset.")
 @click.option("--hypothesis", default=2, help="--distribution of main.py.")
+@click.option("--precision", default="fp32", type=click.Choice(PRECISIONS), help="Of the networks.")
 @click.option("-c", "--class", "classes", multiple=True, required=True, help="Class. Can be repeated.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), help="Seed. Can be repeated.")
 @click.option("--iterations", type=int, multiple=True, default=(320,), help="Of a training. Can be repeated.")

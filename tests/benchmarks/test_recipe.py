@@ -15,7 +15,14 @@ from tests.long import faults
 
 def a_record(seed: int, ingredients: list[str], auroc: float, evaluations: list[float]) -> dict:
     last = {"image_auroc": auroc, "pixel_auroc": 0.9, "pixel_pro": None}
-    settings = {"name": "mvtec_nut", "size": 64, "backbone": "resnet18", "distribution": 2, "iterations": 320}
+    settings = {
+        "name": "mvtec_nut",
+        "size": 64,
+        "backbone": "resnet18",
+        "distribution": 2,
+        "precision": "fp32",
+        "iterations": 320,
+    }
     evaluated = {"image_auroc": evaluations, "pixel_auroc": [0.9] * len(evaluations)}
     return settings | {"seed": seed, "ingredients": ingredients, "last": last, "evaluations": evaluated, "cpu_s": 90}
 
@@ -24,11 +31,11 @@ def test_paper_comes_first_and_seeds_are_averaged():
     quick = [a_record(seed, ["rate", "cosine", "average"], 0.8 + seed / 50, [0.8, 0.81] * 3) for seed in (0, 1)]
     paper = [a_record(0, [], 0.6, [0.5, 0.7, 0.6, 0.4, 0.6]), a_record(1, [], 0.6, [0.5] * 5)]
     lines = recipe.table([*quick, a_record(0, ["rate"], 0.7, [0.7] * 4), *paper]).splitlines()[2:]
-    start = "| nut | resnet18 | manifold | 64 | 320 |"
+    start = "| nut | resnet18 | manifold | 64 | fp32 | 320 |"
     assert lines[0] == f"{start} 2 |  |  |  |  | paper | 60.0 ± 0.0 | 90.0 ± 0.0 | - | 15.0 | 0.0 | 2 |"
     assert lines[1] == f"{start} 1 | x |  |  |  |  | 70.0 | 90.0 | - | - | - | 2 |"
     assert lines[2].startswith(
-        "| nut | resnet18 | manifold | 64 | 320 | 2 | x | x |  | x | quick | 81.0 ± 1.4 |"
+        "| nut | resnet18 | manifold | 64 | fp32 | 320 | 2 | x | x |  | x | quick | 81.0 ± 1.4 |"
     ) and lines[2].endswith("| 1.0 | 0.0 | 2 |")
 
 
@@ -61,7 +68,7 @@ def test_a_training_gives_a_record_of_its_averages_and_one_of_its_own_weights(pl
     assert before == {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
     assert CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).exit_code == 0
     assert len(json.loads(recipe.DATA.read_text())) == 2
-    assert "| nut | resnet18 | manifold | 64 | 6 | 1 | x | x |  | x | quick |" in recipe.section()
+    assert "| nut | resnet18 | manifold | 64 | fp32 | 6 | 1 | x | x |  | x | quick |" in recipe.section()
 
 
 def test_an_unfinished_training_is_not_collected_and_goes_on(plan):

@@ -14,7 +14,7 @@ import click
 
 import main
 from artifacts.layout import JUDGE
-from artifacts.options import RESIZE, refuse_for_visa
+from artifacts.options import RESIZE, refuse_unused
 from datasets import listing
 from datasets.base import JUDGE_ONLY, DatasetSplit
 from datasets.listing import FOREGROUND, SPLIT_FILE, Rules
@@ -86,13 +86,13 @@ def check(
 ) -> None:  # fmt: skip
     """Decode every picture and mask of DATA_PATH and list everything that is wrong.
 
-    The layout is `visa` if its list or folders are there, `mvtec` if a class has test and ground_truth, else
-    `folder`. Fix every error before training. With a warning you can train, perhaps with other options, but the data
-    may not be what you meant. A note is for information. Exit status: 0 usable, 2 unusable.
+    The layout is that of a further benchmark (`mvtec2`, `realiad`, ...) if all its folders are there, `visa` if its
+    list or folders are, `mvtec` if a class has test and ground_truth, else `folder`. Fix every error before training.
+    With a warning you can train, perhaps with other options, but the data may not be what you meant. A note is for
+    information. Exit status: 0 usable, 2 unusable.
     """
     layout = layout or detect(data_path)
-    if layout == VISA:
-        refuse_for_visa(seeing["mask_threshold"], sidecars)
+    refuse_unused(layout, seeing["mask_threshold"], sidecars, (*normal_dir, *defect_dir))
     trees = read_trees(data_path, layout, subdatasets, Rules(normal_dir, defect_dir, sidecars))
     textures = list_images(aug, recursive=True) if aug else []
     uses = [_use(tree.name, layout, **seeing) for tree in trees]
@@ -174,10 +174,10 @@ def fgmask(
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
     LOGGER.info("%s", foreground_masks.METHOD)
     layout, rules = layout or detect(data_path), Rules(normal_dir, defect_dir, sidecars)
-    if layout == VISA:
-        refuse_for_visa(None, sidecars)
+    refuse_unused(layout, None, sidecars, (*normal_dir, *defect_dir))
     for tree in read_trees(data_path, layout, subdatasets, rules):
-        questions = [] if layout == VISA else listing.questions(tree.folder, layout == FOLDER, rules)
+        plain = layout == FOLDER
+        questions = listing.questions(tree.folder, plain, rules) if plain or layout == MVTEC else []
         if questions:
             raise ValueError(str(questions[0]))
         foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits)

@@ -25,6 +25,14 @@ METRICS = {  # key -> heading on screen
     "pixel_pro": "PRO",
     "pixel_aupro": "AUPRO",
 }
+OFFICIAL = {  # of a benchmark's own evaluation: key -> heading; a result has those of its data set alone
+    "pixel_aupro_05": "AUPRO 5 %",
+    "pixel_seg_f1": "SegF1",
+    "pixel_spro_05": "sPRO 5 %",
+    "image_auroc_logical": "I-AUC logical",
+    "image_auroc_structural": "I-AUC structural",
+    "sample_auroc": "S-AUC",
+}
 RELEASED = tuple(METRICS)[:5]  # the columns of the release come first, as it names them
 LAST = tuple(f"last_{key}" for key in METRICS)
 HEADER = ("Row Names", *RELEASED, "best_epoch", "pixel_aupro", *LAST, "last_epoch", "backbone", "select")
@@ -42,9 +50,10 @@ class Result:
         backbone: name of the backbone.
         backbone_index: its position in -b, the <i> of models/backbone_<i>.
         order: position of the class in -d.
-        best: the METRICS of the best epoch, fractions; what is missing or None becomes NaN, other keys are dropped.
+        best: the METRICS of the best epoch, fractions; what is missing or None becomes NaN. Those of OFFICIAL that it
+            has; other keys are dropped.
         best_epoch: counted from 0; NaN where unknown.
-        last: the METRICS of the last epoch.
+        last: the same of the last epoch.
         last_epoch: counted from 0; NaN where unknown.
         select: the rule that chose the best epoch, a key of reporting.tables.CHOSEN.
         settings: whatever else is worth keeping (JSON).
@@ -62,14 +71,21 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.best = {key: _number(self.best.get(key)) for key in METRICS}
-        self.last = {key: _number(self.last.get(key)) for key in METRICS}
+        own = official([self])
+        self.best = {key: _number(self.best.get(key)) for key in (*METRICS, *own)}
+        self.last = {key: _number(self.last.get(key)) for key in (*METRICS, *own)}
         self.best_epoch, self.last_epoch = _number(self.best_epoch), _number(self.last_epoch)
 
     def values(self) -> dict[str, float]:
         """Return every number under its column of results.csv."""
         last = {f"last_{key}": value for key, value in self.last.items()}
         return self.best | last | {"best_epoch": self.best_epoch, "last_epoch": self.last_epoch}
+
+
+def official(results: Iterable[Result]) -> list[str]:
+    """Return the figures of OFFICIAL that any of these results has, in their order."""
+    there = {key for result in results for key in (*result.best, *result.last)}
+    return [key for key in OFFICIAL if key in there]
 
 
 def result_path(results_path: Path, backbone_index: int, name: str) -> Path:
@@ -114,17 +130,19 @@ def collect(results_path: Path) -> list[Result]:
 def mean(results: Sequence[Result], name: str = "Mean") -> Result:
     """Average results, leaving out what is absent; NaN where all is. Different rules of selection become ""."""
     rows = [result.values() for result in results]
-    average = {key: _mean(row[key] for row in rows) for key in Result("").values()}
-    last = {key: average[f"last_{key}"] for key in METRICS}
+    keys = dict.fromkeys([*Result("").values(), *(key for row in rows for key in row)])
+    average = {key: _mean(row.get(key, ABSENT) for row in rows) for key in keys}
+    last = {key: average[f"last_{key}"] for key in (*METRICS, *official(results))}
     rules = {result.select for result in results}
     epochs = {key: average[key] for key in ("best_epoch", "last_epoch")}
     return Result(name, best=average, last=last, select=rules.pop() if len(rules) == 1 else "", **epochs)
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """Return results.csv: the release's columns, then ours; a row per result, then the mean of all rows."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HEADER, lineterminator="\n")
+    """Return results.csv: the release's columns, ours, a benchmark's own; a row per result, then the mean of all."""
+    own, text = official(results), io.StringIO()
+    header = (*HEADER, *own, *(f"last_{key}" for key in own))
+    writer = csv.DictWriter(text, header, lineterminator="\n")
     writer.writeheader()
     for result in (*results, mean(results)):
         numbers = {key: _cell(key, value) for key, value in result.values().items()}
@@ -179,7 +197,9 @@ def write_csv(results_path: Path) -> list[Result]:
 
 def _from_row(row: dict[str, str], order: int, backbones: list[str]) -> Result:
     numbers = {key: _number(value or None) for key, value in row.items() if key not in TEXTS}
-    last = {key: numbers.get(f"last_{key}") for key in METRICS}
+    own = [key for key in OFFICIAL if row.get(key)]  # else the row is of another data set
+    last = {key: numbers.get(f"last_{key}") for key in (*METRICS, *own)}
+    numbers = {key: value for key, value in numbers.items() if key not in OFFICIAL or key in own}
     backbone = row.get("backbone") or ""
     epochs = (numbers.get("best_epoch"), numbers.get("last_epoch"))
     select = row.get("select") or "best"  # the release knows no other

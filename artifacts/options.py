@@ -34,6 +34,10 @@ RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command lin
 }
 OWN_RECIPE = PAPER  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
+PAPERS = ("mvtec", "visa", "mpdd", "wfdd")  # NAME of the benchmarks that the paper has figures for
+FURTHER = ("mvtec2", "realiad", "loco", "autovi", "btad", "ksdd2", "dagm")  # of others, see datasets.readers
+VALIDATED = ("mvtec2", "loco")  # of those that come with normal pictures for the threshold
+NUMBERED = ("visa", "loco", "autovi")  # whose masks mark defects by any value above 0
 GOOD = "good"  # the folder of normal images
 ASK, MASK, IGNORE, PICTURE = SIDECARS = ("ask", "mask", "ignore", "picture")  # --sidecars
 NO_TEXTURES = "none"  # for AUG_PATH
@@ -461,13 +465,16 @@ class DataOptions:
         show_default=f"as released; calibrated for {OWN}",
     )
     augment: bool = option(False, IGNORED, shapes=(READER,), is_flag=True)
-    name: str = argument("", type=click.Choice(["mvtec", "visa", "mpdd", "wfdd", OWN]))
+    name: str = argument("", type=click.Choice([*PAPERS, *FURTHER, OWN]))
     data_path: Path = argument(Path(), type=click.Path(path_type=Path))
     aug_path: Path | None = argument(None, type=click.Path(path_type=Path), required=False)
 
     def __post_init__(self) -> None:
-        if self.name == "visa":
-            refuse_for_visa(self.mask_threshold, self.sidecars)
+        refuse_unused(self.name, self.mask_threshold, self.sidecars, (*self.normal_dir, *self.defect_dir))
+        if self.name in VALIDATED and self.calibration > 0:
+            raise ValueError(
+                f"--calibration: {self.name} has validation images, which set the threshold: leave it out."
+            )
         Geometry(self.resize, pair(self.imagesize), self.resize_mode)  # refuses what does not fit together
 
     @classmethod
@@ -491,18 +498,26 @@ class DataOptions:
 ALL = (RunOptions, NetOptions, DataOptions)
 
 
-def refuse_for_visa(mask_threshold: float | None, sidecars: str) -> None:
-    """Refuse options that mean nothing for VisA.
+def refuse_unused(name: str, mask_threshold: float | None, sidecars: str, folders: Collection[str]) -> None:
+    """Refuse options that mean nothing for a benchmark.
+
+    Args:
+        name: of the benchmark.
+        mask_threshold, sidecars: options.
+        folders: --normal_dir and --defect_dir.
 
     Raises:
         ValueError: one is given.
     """
-    if mask_threshold is not None:
+    if name in NUMBERED and mask_threshold is not None:
         raise ValueError(
-            "--mask_threshold has no effect on visa, whose masks number the defects 1, 2, ...: leave it out."
+            f"--mask_threshold has no effect on {name}, whose masks number the defects 1, 2, ...: leave it out."
         )
-    if sidecars != ASK:
-        raise ValueError("--sidecars has no effect on visa, whose list names the masks: leave it out.")
+    if name in ("visa", *FURTHER) and sidecars != ASK:
+        what = "list names" if name == "visa" else "layout tells"
+        raise ValueError(f"--sidecars has no effect on {name}, whose {what} the masks: leave it out.")
+    if name in FURTHER and {*folders} != {GOOD}:
+        raise ValueError(f"--normal_dir and --defect_dir have no effect on {name}, whose layout is fixed: leave them.")
 
 
 def with_recipe(

@@ -49,6 +49,7 @@ class DatasetSplit(Enum):
 
     TRAIN = "train"
     TEST = "test"
+    VALIDATION = "validation"  # normal images that calibrate, where a benchmark has such
 
 
 class AnomalyDataset(Dataset):
@@ -90,6 +91,7 @@ class AnomalyDataset(Dataset):
         ValueError: an unknown class, no images, or an option out of range.
     """
 
+    splits: tuple[DatasetSplit, ...] = (DatasetSplit.TRAIN, DatasetSplit.TEST)
     labels_masks = False  # whether mask pixels are labels 1, 2, ... of defects rather than 0 and 255
 
     def __init__(
@@ -108,6 +110,8 @@ class AnomalyDataset(Dataset):
         self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
         self.rules = Rules(tuple(normal_dir), tuple(defect_dir), sidecars)
         self.skip_broken, self.bits, self.cut = skip_broken, bits, 0.0
+        if split not in self.splits:
+            raise ValueError(f"{dataset_name} has no {split.value} images.")
         if distribution not in range(5) or fg not in range(3):
             raise ValueError(f"--distribution {distribution} must be 0 to 4, and --fg {fg} 0 to 2.")
         self.training = split is DatasetSplit.TRAIN
@@ -166,7 +170,7 @@ class AnomalyDataset(Dataset):
         if draw.whole:
             sample |= {
                 "image": torch.from_numpy(image),
-                "mask_gt": torch.from_numpy(self._mask(entry.mask))[None],
+                "mask_gt": torch.from_numpy(self._mask(entry))[None],
                 "mask_known": int(not entry.is_anomaly or entry.mask is not None),
                 "is_anomaly": entry.is_anomaly,
             }
@@ -280,11 +284,12 @@ class AnomalyDataset(Dataset):
         changed = augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng)
         return normalise(self.textures.crop(changed))
 
-    def _mask(self, path: Path | None) -> np.ndarray:
-        """Read a ground truth mask, float32 [H, W] in [0, 1]; zeros where there is none."""
-        if path is None:
-            return np.zeros(self.imagesize[1:], dtype=np.float32)
-        return self.truth.open(path)
+    def _mask(self, entry: Entry) -> np.ndarray:
+        """Read an image's ground truth masks, united, float32 [H, W] in [0, 1]; zeros where there is none."""
+        mask = np.zeros(self.imagesize[1:], dtype=np.float32)
+        for path in entry.masks:
+            mask = np.maximum(mask, self.truth.open(path))
+        return mask
 
     def wants_foreground(self) -> bool:
         """Say whether defects are kept on the foreground, as far as is known now; see foreground."""
@@ -297,9 +302,9 @@ class AnomalyDataset(Dataset):
         picture = look_at_picture(entry.image, self.bits)
         check_pixels(entry.image, *self.geometry.resized_size(*picture.size), " after the resize")
         masks = self.foreground_masks.check(entry.image, picture.size) if foreground else {}
-        if entry.mask is not None:
-            masks[entry.mask] = mask = look_at_mask(entry.mask, self.truth)
+        for path in entry.masks:
+            masks[path] = mask = look_at_mask(path, self.truth)
             if mask.size != picture.size:
                 sizes = f"{mask.size[::-1]}, its image {picture.size[::-1]} (width, height)"
-                raise ValueError(f"{entry.mask} is {sizes}: make the sizes equal.")
+                raise ValueError(f"{path} is {sizes}: make the sizes equal.")
         return picture, masks

@@ -95,8 +95,9 @@ class Entry(NamedTuple):
         is_anomaly: 0 or 1.
         mask: its ground truth; None for a normal image, and where it is missing.
         kind: of defect; "good", or the folder, of a normal image.
-        split: "train" or "test".
+        split: "train" or "test", or "validation" where a benchmark has such.
         wanted: where the mask should lie; None where no place is named.
+        more: further masks; a pixel that any of them marks is defective.
     """
 
     image: Path
@@ -105,6 +106,12 @@ class Entry(NamedTuple):
     kind: str
     split: str
     wanted: Path | None = None
+    more: tuple[Path, ...] = ()
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All masks that there are."""
+        return () if self.mask is None else (self.mask, *self.more)
 
 
 class Training(NamedTuple):

@@ -42,7 +42,9 @@ class MVTecDataset(AnomalyDataset):
         for entry in entries:
             if entry.is_anomaly and entry.mask is None:
                 apart = entry.wanted.parent / entry.image.stem
-                advice = f"unite the masks in {apart}, a layout of MVTec LOCO that is not read, to it"
+                advice = (
+                    f"masks lie in {apart}, as in MVTec LOCO and AutoVI: give loco or autovi as NAME, or unite them"
+                )
                 advice = advice if apart.is_dir() else f"add the mask of {entry.image}"
                 raise FileNotFoundError(f"{entry.wanted} is missing: {advice}.")
         return entries

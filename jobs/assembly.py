@@ -1,7 +1,7 @@
 """Settings to data and networks: the readers, loaders and networks of a run."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import backbones
 import glass
 import utils
 from artifacts import layout, options, run_info
-from artifacts.options import MODEL, DataOptions
+from artifacts.options import FURTHER, MODEL, VALIDATED, DataOptions
 from datasets.base import AnomalyDataset, DatasetSplit
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
+from datasets.readers.dataset import BenchmarkDataset
 from datasets.sampler import EpochSampler
 from datasets.visa import VisADataset
 from glass import GLASS
 from jobs.held_out import ClassSets, share_out
+from jobs.official import official
 from jobs.settings import Choice, Settings
 from preparation.audit import LEAST_CUT
 from system.processes import usable_cores
@@ -33,7 +35,7 @@ READERS = {
     "wfdd": MVTecDataset,
     "visa": VisADataset,
     "folder": FolderDataset,
-}
+} | dict.fromkeys(FURTHER, BenchmarkDataset)
 CUT = (
     "%s: the crop cuts away %.1f %% of the pictures' area, and defects there are not seen: --resize_mode letterbox or "
     "stretch keeps all of it."
@@ -84,7 +86,20 @@ class Assembly:
         """Make the sets of a class, and decide which images are held out of training."""
         *train, test = self.opened(classname)
         share, seed = self.settings.data.calibration, self.settings.run.seed
-        return share_out(train[0] if train else None, test, self.settings.selection, share, seed)
+        official(test)  # refuses what does not fit, before any training
+        sets = share_out(train[0] if train else None, test, self.settings.selection, share, seed)
+        return replace(sets, calibration=self._validation(classname)) if self.validated else sets
+
+    @property
+    def validated(self) -> bool:
+        """Whether the data set comes with normal images for the threshold."""
+        return self.settings.data.name in VALIDATED
+
+    def _validation(self, classname: str) -> AnomalyDataset:
+        """Make the validation set of a class, and decode each of its images once."""
+        images = open_set(self.settings.data, classname, DatasetSplit.VALIDATION, self.settings.judge_path)
+        images.check(usable_cores())
+        return images
 
     def contents(self, sets: ClassSets) -> dict[Path, str]:
         """Return the digests of a class's images and masks, as they were when this was asked first."""

@@ -9,7 +9,7 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import OWN, TRAINING, VAL_SPLIT, NetOptions
+from artifacts.options import FURTHER, OWN, TRAINING, VAL_SPLIT, NetOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
@@ -29,7 +29,7 @@ AVERAGE_COPIES = 1  # in the state, beside them
 PARTIAL_COPIES = 3  # of them in a file that is being written
 PICTURE_BYTES = 200_000  # of a test image's strip, whose photograph takes 256 x 256 x 3 at most
 ADAM_COPIES = 4  # of a weight in training: itself, its gradient, two moments
-LAYOUTS = {"visa": layouts.VISA, OWN: layouts.FOLDER}  # of other data sets: MVTec's
+LAYOUTS = {"visa": layouts.VISA, OWN: layouts.FOLDER} | {name: name for name in FURTHER}  # of others: MVTec's
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
 
 

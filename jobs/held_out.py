@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.base import AnomalyDataset, Entry
+from datasets.base import AnomalyDataset, DatasetSplit, Entry
 from datasets.sampler import Draw
 from training.selection import BEST, LAST, SYNTHETIC, VAL, Selection
 from utils import derive_seed
@@ -92,7 +92,7 @@ class ClassSets:
     @property
     def files(self) -> list[Path]:
         """Return the images and masks, whatever their use, sorted."""
-        return sorted({path for entry in self.entries for path in (entry.image, entry.mask) if path is not None})
+        return sorted({path for entry in self.entries for path in (entry.image, *entry.masks)})
 
     @property
     def normals(self) -> int | None:
@@ -100,7 +100,9 @@ class ClassSets:
         if self.train is None:
             return None
         held = len(self.choosing.normals) if isinstance(self.choosing, SyntheticDefects) else 0
-        return len(self.train) + held + (0 if self.calibration is None else len(self.calibration))
+        calibration = self.calibration
+        own = calibration is not None and calibration.split is DatasetSplit.TRAIN  # else validation images
+        return len(self.train) + held + (len(calibration) if own else 0)
 
 
 def share_out(

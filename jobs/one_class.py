@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch.utils.data import DataLoader
 
 import backbones
 import utils
@@ -13,7 +14,7 @@ from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
 from datasets.base import AnomalyDataset
-from jobs import card_writer, review_pictures
+from jobs import card_writer, official, review_pictures
 from jobs.assembly import Assembly
 from jobs.checks import check_backbone, check_options
 from jobs.held_out import ClassSets
@@ -65,21 +66,29 @@ class ClassRun:
         weights, epoch = checkpoint.require_best(self.folder)
         pictures = self.settings.run.results_path / layout.EVAL / self.name
         worst, painter = review_pictures.Worst(), self._painter(weights)
-        best = evaluation.test(self.glass, loader, weights, pictures, tested, worst, painter) | {"epoch": epoch}
+        best = self._test(loader, weights, pictures, tested, worst, painter) | {"epoch": epoch}
         described = self._describe(tested)
         colours = review_pictures.Colours(described.threshold, model_card.scale_of(described))
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
-            last = evaluation.test(self.glass, loader, latest, shown, painter=painter) | {
-                "epoch": self.state.last_epoch
-            }
+            last = self._test(loader, latest, shown, painter=painter) | {"epoch": self.state.last_epoch}
         self._check_unchanged()
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, colours)
         review_pictures.keep(self.task.results, found, result, worst, colours, pictures, self.folder)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
+
+    def _test(self, loader: DataLoader, weights: Path, pictures: Path, *views: Any, **more: Any) -> dict[str, float]:
+        """Test weights, see evaluation.test, and add the figures of the data set's own evaluation."""
+        own = official.official(self.sets.test)
+        if own is None:
+            return evaluation.test(self.glass, loader, weights, pictures, *views, **more)
+        found = evaluation.test(self.glass, loader, weights, pictures, *views, **more, observer=own.update)
+        images = self.sets.calibration if self.assembly.validated else None
+        scored = () if images is None else self.glass.scored(self.assembly.test_loader(images, self.name))
+        return found | own.compute(scored, images)
 
     def _check_unchanged(self) -> None:
         """Make sure that every figure is of the same images.

@@ -18,6 +18,7 @@ from typing import Any
 
 from datasets.foreground import find_mask, is_distorted
 from datasets.listing import FOREGROUND, SPLIT_FILE, TRAIN, Entry
+from datasets.readers.catalogue import BENCHMARKS
 from images.checks import FULL, Mask, MaskRule, Picture, look_at_mask, look_at_picture
 from images.geometry import Geometry
 from images.reading import read_size
@@ -56,7 +57,12 @@ class Use:
     @property
     def truth(self) -> MaskRule:
         """What counts in ground truth."""
-        return MaskRule(self.geometry, self.layout == VISA, self.mask_threshold)
+        return MaskRule(self.geometry, self.numbered, self.mask_threshold)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether any value of a mask above 0 marks a defect."""
+        return self.layout == VISA or (self.layout in BENCHMARKS and BENCHMARKS[self.layout].any_value)
 
 
 @dataclass
@@ -78,7 +84,7 @@ class Report:
 
     def row(self) -> list[str]:
         """Return what a table shows: class, images, masks, sizes and modes."""
-        masks = sum(entry.mask is not None for entry in self.tree.entries)
+        masks = sum(len(entry.masks) for entry in self.tree.entries)
         foreground = len(set(self.tree.foreground.values()))
         whole = [picture for picture in self.pictures if not picture.problem]
         sizes = sorted({picture.size for picture in whole}, key=lambda size: size[0] * size[1])
@@ -133,7 +139,7 @@ def of_all(root: Path, layout: str, trees: Sequence[Tree]) -> list[Finding]:
 
 def mask_paths(tree: Tree, use: Use) -> tuple[list[Path], list[Path]]:
     """Return the ground truth masks of a class, and its foreground masks if they matter, each once."""
-    truths = {entry.mask for entry in tree.entries if entry.mask is not None} | set(tree.normal_masks)
+    truths = {path for entry in tree.entries for path in entry.masks} | set(tree.normal_masks)
     return sorted(truths), [] if use.foreground is False else sorted(set(tree.foreground.values()))
 
 
@@ -225,7 +231,7 @@ def _check_masks(report: Report) -> None:
         tree.find(WARNING if len(without) < len(anomalies) else NOTE, "defects have no mask", without, advice)
     else:
         tree.find(ERROR, "masks are missing", without, "add them, or read the data as `folder`, which needs none")
-    found = [(entry, masks[entry.mask]) for entry in anomalies if entry.mask is not None]
+    found = [(entry._replace(mask=path), masks[path]) for entry in anomalies for path in entry.masks]
     tree.find(ERROR, "masks cannot be read", [f"{i.mask} {m.problem}" for i, m in found if m.problem], "replace them")
     found = [(entry, mask) for entry, mask in found if not mask.problem]
     wrong = [f"{i.mask} ({text(m.size)}, its image {text(sizes[i.image])})" for i, m in found
@@ -255,7 +261,7 @@ def _check_truth(report: Report, found: Sequence[tuple[Entry, Mask]]) -> None:
               f"the defect must be {FULL}, all else 0")  # fmt: skip
     between = [f"{entry.mask} (e.g. {min(mask.values - {0, FULL})}; {mask.counted / mask.share:.0%} of the marked "
                "pixels count)" for entry, mask in found if mask.values - {0, FULL}]  # fmt: skip
-    told = use.layout == VISA or use.mask_threshold is not None  # VisA's masks number the defects 1, 2, ...
+    told = use.numbered or use.mask_threshold is not None
     helps = any(FULL / 2 <= value < FULL for _, mask in found for value in mask.values)
     advice = f"store them with 0 and {FULL}, not as JPEG: as released only {FULL} counts"
     advice += "; --mask_threshold 0.5 counts from half on" if helps else ""

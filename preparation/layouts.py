@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from datasets import foreground, listing
 from datasets.listing import FOREGROUND, MASKS, SPLIT_FILE, TEST, TRAIN, UNTOLD, Entry, Rules
+from datasets.readers.benchmark import VALIDATION, Benchmark
+from datasets.readers.catalogue import BENCHMARKS, recognised
 from images.reading import IMAGE_SUFFIXES, find_files, list_images
 
-MVTEC, VISA, FOLDER = LAYOUTS = ("mvtec", "visa", "folder")
+MVTEC, VISA, FOLDER = "mvtec", "visa", "folder"
+LAYOUTS = (MVTEC, VISA, FOLDER, *BENCHMARKS)
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 VISA_IMAGES = Path("Data") / "Images"  # in a class
 PUBLIC_TEST = "test_public"  # of MVTec AD 2, which has no other test with labels
@@ -72,13 +75,16 @@ class Tree:
 
 
 def detect(root: Path) -> str:
-    """Tell the layout of a data set: VisA's list or folders, else MVTec's test and mask folders, else plain folders.
+    """Tell the layout of a data set: a further benchmark's, VisA's list or folders, MVTec's folders, or plain folders.
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: it holds pictures or a class's own folders, so it is not the folder of the classes.
     """
     folders = listing.class_folders(root).values()
+    known = recognised(root)
+    if known is not None:
+        return known
     if listing.has_parts(root) or list_images(root):
         raise ValueError(f"{root} is the folder of one class: give {root.parent} as DATA_PATH and -d {root.name}.")
     if (root / SPLIT_FILE).is_file() or any((folder / VISA_IMAGES).is_dir() for folder in folders):
@@ -99,7 +105,11 @@ def read_trees(
     """
     rows = listing.read_split(root) if layout == VISA and (root / SPLIT_FILE).is_file() else []
     folders = listing.class_folders(root)
-    if layout == VISA:
+    benchmark = BENCHMARKS.get(layout)
+    if benchmark is not None:
+        present = benchmark.classes(root)
+        folders = {name: benchmark.folder(root, name) for name in present}
+    elif layout == VISA:
         named = {row["object"] for row in rows if row["object"]}
         present = sorted(named | {name for name, folder in folders.items() if (folder / VISA_IMAGES).is_dir()})
     else:
@@ -110,7 +120,9 @@ def read_trees(
         raise ValueError(f"{root} has {wanted}: it has {', '.join(present) or 'no folders of pictures'}.")
     trees = [Tree(name, folders.get(listing.composed(name), root / name)) for name in classes or present]
     for tree in trees:
-        if layout == VISA:
+        if benchmark is not None:
+            _fill_benchmark(tree, benchmark, root, trains)
+        elif layout == VISA:
             _fill_visa(tree, root, rows, rules, trains)
         else:
             _fill_folders(tree, layout == FOLDER, rules, trains)
@@ -173,8 +185,8 @@ def _judge_masks(tree: Tree) -> None:
     tree.normal_masks = [path for kind in sorted(tree.normal) for path in left.pop(kind, [])]
     stems = {(entry.kind, entry.image.stem) for entry in tested}
     parts = [path for kind, paths in left.items() for path in paths if (kind, path.parent.name) in stems]
-    tree.find(ERROR, "masks lie in a folder for each image, as in MVTec LOCO, which is not read", parts,
-              "unite those of an image x into one, x_mask.png in the folder of its kind")  # fmt: skip
+    tree.find(ERROR, "masks lie in a folder for each image, as in MVTec LOCO and AutoVI", parts,
+              "read these as `loco` or `autovi`; else unite the masks of an image x into one, x_mask.png")  # fmt: skip
     left = {kind: [path for path in paths if path not in parts] for kind, paths in left.items()}
     shown = {entry.kind for entry in tested if entry.is_anomaly and entry.mask is not None}
     for kind in [entry.kind for entry in tested if entry.is_anomaly and entry.kind not in shown and entry.wanted]:
@@ -198,7 +210,7 @@ def _find_unread(tree: Tree, plain: bool) -> None:
     what = f"folders beside {TRAIN} and {TEST} are not read"
     if PUBLIC_TEST in kinds:
         what = "folders of MVTec AD 2's layout are not read"
-        advice = f"to test on {PUBLIC_TEST}, rename it to {TEST} and move {MASKS} out of it, beside {TEST}"
+        advice = "read the data as `mvtec2`, and restore what is missing of it"
     known = {name: listing.composed(name).casefold() for name in kinds}
     renamed = [f"{name} to {wanted}" for name, wanted in known.items() if wanted in (TRAIN, TEST, MASKS)]
     advice = f"rename {', '.join(renamed)}" if renamed else advice
@@ -256,6 +268,43 @@ def _fill_visa(tree: Tree, root: Path, rows: Sequence[dict[str, str]], rules: Ru
     there = list_images(images, recursive=True) if images.is_dir() else []
     tree.find(WARNING, "images are not listed and so not used", [path for path in there if path not in known],
               f"restore VisA's own {name}")  # fmt: skip
+
+
+def _fill_benchmark(tree: Tree, benchmark: Benchmark, root: Path, trains: bool) -> None:
+    """Take the images of a class of a further benchmark, and note what its official split lacks or leaves out."""
+    listed = benchmark.listed(root, tree.name)
+    used = [entry for entry in listed.entries if trains or entry.split != TRAIN]
+    for entry in used:
+        kinds = tree.kinds.setdefault(entry.split, {})
+        kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
+    tree.normal = {listing.GOOD}
+    tree.entries = [entry for entry in used if entry.image.is_file()]
+    absent = [entry.image for entry in used if not entry.image.is_file()]
+    tree.find(ERROR, "listed images are not there", absent, "restore them")
+    wanted = [(TRAIN, False, "training")] * trains + [(TEST, False, "normal test"), (TEST, True, "defective test")]
+    wanted += [(VALIDATION, False, "validation")] * (VALIDATION in tree.kinds)
+    for split, anomalous, what in wanted:
+        if not tree.of(split, anomalous):
+            tree.find(ERROR, f"no {what} images", [tree.folder], f"restore the data set {benchmark.title}")
+    for why, paths in listed.left_out.items():
+        tree.find(NOTE, why, paths, "nothing: the official split is without them")
+    known = {path for entry in listed.entries for path in (entry.image, *entry.masks)}
+    known |= {path for paths in listed.left_out.values() for path in paths}
+    there = list_images(tree.folder, recursive=True) if tree.folder.is_dir() else []
+    others = [path for path in there if path not in known and root / FOREGROUND not in path.parents]
+    tree.find(WARNING, "pictures are neither images nor masks of the official split", others,
+              f"move them out, or where {benchmark.title} has them")  # fmt: skip
+    _find_saturations(tree, benchmark)
+
+
+def _find_saturations(tree: Tree, benchmark: Benchmark) -> None:
+    """Note whether it can be read how much of the defects has to be found."""
+    try:
+        if benchmark.saturations is not None:
+            benchmark.saturations(tree.folder)
+    except (ValueError, FileNotFoundError) as error:
+        where, _, advice = str(error).partition(": ")
+        tree.find(ERROR, "how much of the defects has to be found is not known", [where], advice.rstrip("."))
 
 
 def _find_other_files(tree: Tree, layout: str, parts: Sequence[str]) -> None:

@@ -129,6 +129,7 @@ def build(results_path: Path) -> str:
     rows = paper.compare(results, counts)
     of_class = [row for row in rows if row.name in {result.name for result in results}]
     several = len({result.backbone_index for result in results}) > 1
+    own = {key: class_results.OFFICIAL[key] for key in class_results.official(results)}
     pages = [_class_page(*each, several) for each in zip(folders, results, of_class, found, strict=True)]
     _share_pictures(pages, folders)
     environment = Environment(
@@ -142,7 +143,9 @@ def build(results_path: Path) -> str:
         pages=pages,
         groups=_groups(results),
         rows=[row for row in rows if row.published],
-        metrics=class_results.METRICS,
+        metrics=class_results.METRICS | own,
+        own=own,
+        absent=math.nan,
         compared=published.METRICS,
         methods=published.METHODS,
         review=review,

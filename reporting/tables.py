@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from artifacts.class_results import METRICS, Result, from_csv, mean
+from artifacts.class_results import METRICS, OFFICIAL, Result, from_csv, mean, official
 from artifacts.class_status import Failure
 from artifacts.options import recipe_sets, settings_text
 from system.logs import log_to_screen
@@ -62,6 +62,7 @@ def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str
     width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
     done = [row for row in rows if (row.backbone_index, row.name) not in errors]
     heads = " ".join(f"{head:>5}" for head in (*METRICS.values(), "epoch"))
+    own = _official_lines(done, width)
     chosen = {row.select for row in done}
     best = "best epoch, by various rules" if len(chosen) > 1 else CHOSEN.get("".join(chosen), "best epoch")
     top = f"{'':{width}} | {best + ' (%)':^{len(heads)}} | {'last epoch (%)'}"
@@ -69,7 +70,23 @@ def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str
     rule = "-" * len(titles)
     lines = [_line(row, width, errors.get((row.backbone_index, row.name))) for row in rows]
     recipes = [f"{'':{width}} | {recipe}" for recipe in dict.fromkeys(map(recipe_text, done)) if recipe]
-    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width), *recipes])
+    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width), *own, *recipes])
+
+
+def _official_lines(rows: Sequence[Result], width: int) -> list[str]:
+    """Return a second table, of the figures of the data sets' own evaluation, where there are any."""
+    keys = official(rows)
+    if not keys:
+        return []
+    heads = [OFFICIAL[key] for key in keys]
+    title = f"{'own evaluation':{width}} | {' '.join(heads)} | {' '.join(heads)}"
+    lines = []
+    for row in (*[row for row in rows if official([row])], mean(rows)):
+        halves = [" ".join(f"{_cell(part.get(key, math.nan)):>{len(OFFICIAL[key])}}" for key in keys)
+                  for part in (row.best, row.last)]  # fmt: skip
+        lines.append(f"{row.name[:width]:{width}} | {' | '.join(halves)}")
+    rule = "-" * len(title)
+    return ["", title, rule, *lines[:-1], rule, lines[-1]]
 
 
 def recipe_text(result: Result) -> str:
@@ -86,9 +103,13 @@ def _line(result: Result, width: int, error: str | None = None) -> str:
 
 
 def _half(metrics: dict[str, float], epoch: float) -> str:
-    cells = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in metrics.values()]
+    cells = [_cell(metrics[key]) for key in METRICS]
     cells.append("-" if math.isnan(epoch) else f"{epoch:.0f}")
     return " ".join(f"{cell:>5}" for cell in cells)
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

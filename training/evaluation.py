@@ -33,6 +33,7 @@ class Panels(NamedTuple):
 
 Viewer = Callable[[int, float, Panels], None]  # takes an image's label, score and panels
 Painter = Callable[[float, Panels], np.ndarray]  # makes the picture of an image's score and panels, uint8 RGB
+Observer = Callable[[dict, np.ndarray, np.ndarray], None]  # takes a batch, its scores [B] and maps [B, H, W]
 
 
 def as_released(_: float, panels: Panels) -> np.ndarray:
@@ -99,6 +100,7 @@ def evaluate(
     viewer: Viewer = lambda *_: None,
     painter: Painter = as_released,
     on_device: bool = False,
+    observer: Observer = lambda *_: None,
 ) -> dict[str, float]:
     """Compute the metrics of a test set, streaming.
 
@@ -112,6 +114,7 @@ def evaluate(
         viewer: is shown what the pictures show, image by image.
         painter: makes the pictures.
         on_device: leave the maps on their device and sort them there; for the metrics alone, without pro.
+        observer: takes each batch with its scores and maps, for figures of its own.
 
     Returns:
         image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
@@ -122,6 +125,7 @@ def evaluate(
         scores, masks = scores.cpu().numpy(), batch["mask_gt"].numpy()
         maps = maps if on_device else maps.cpu().numpy()
         image_metrics.update(scores, np.asarray(batch["is_anomaly"]))
+        observer(batch, scores, maps)
         for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
             pixel_metrics.update(known_maps, known_masks)
         if record is not None:
@@ -145,6 +149,7 @@ def test(
     record: metrics.ImageScores | None = None,
     viewer: Viewer = lambda *_: None,
     painter: Painter = as_released,
+    observer: Observer = lambda *_: None,
 ) -> dict[str, float]:
     """Load stored weights, compute all metrics, and write a picture of each test image.
 
@@ -156,6 +161,7 @@ def test(
         record: takes every image's score, and the curves.
         viewer: is shown what the pictures show, image by image.
         painter: makes the pictures.
+        observer: takes each batch with its scores and maps.
 
     Raises:
         FileNotFoundError: there are no such weights.
@@ -165,7 +171,15 @@ def test(
     files.remove_partial(pictures)
     for old in pictures.glob("[0-9]*.png"):
         old.unlink(missing_ok=True)
-    return evaluate(scorer.scored(loader), pro=True, pictures=pictures, record=record, viewer=viewer, painter=painter)
+    return evaluate(
+        scorer.scored(loader),
+        pro=True,
+        pictures=pictures,
+        record=record,
+        viewer=viewer,
+        painter=painter,
+        observer=observer,
+    )
 
 
 def _panels(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[Panels]:

@@ -289,7 +289,8 @@ def _fill_benchmark(tree: Tree, benchmark: Benchmark, root: Path, trains: bool) 
     for why, paths in listed.left_out.items():
         tree.find(NOTE, why, paths, "nothing: the official split is without them")
     known = {path for entry in listed.entries for path in (entry.image, *entry.masks)}
-    known |= {path for paths in listed.left_out.values() for path in paths}
+    tree.normal_masks = list(listed.normal_masks)
+    known |= {*tree.normal_masks} | {path for paths in listed.left_out.values() for path in paths}
     there = list_images(tree.folder, recursive=True) if tree.folder.is_dir() else []
     others = [path for path in there if path not in known and root / FOREGROUND not in path.parents]
     tree.find(WARNING, "pictures are neither images nor masks of the official split", others,

@@ -20,10 +20,12 @@ class Listed:
     Attributes:
         entries: of all splits, in order.
         left_out: pictures that the official split does not use here, by the reason.
+        normal_masks: empty masks of good pictures, which nothing needs.
     """
 
     entries: list[Entry]
     left_out: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    normal_masks: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

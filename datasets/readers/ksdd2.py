@@ -19,7 +19,7 @@ def _classes(root: Path) -> list[str]:
 
 
 def _listed(root: Path, _: str) -> Listed:
-    entries, left_out = [], []
+    entries, left_out, empty = [], [], []
     for split in (TRAIN, TEST):
         found = pictures(root / split)
         masks = {path.stem.removesuffix(SUFFIX): path for path in found if path.stem.endswith(SUFFIX)}
@@ -34,7 +34,8 @@ def _listed(root: Path, _: str) -> Listed:
                 entries.append(Entry(image, 1, masks.get(image.stem), DEFECT_ROWS, split, wanted))
             else:
                 entries.append(Entry(image, 0, None, GOOD, split))
-    return Listed(entries, {"defects of the training, and their masks, are not used": left_out})
+                empty.append(masks[image.stem])
+    return Listed(entries, {"defects of the training, and their masks, are not used": left_out}, empty)
 
 
 def _marks(mask: Path | None) -> bool:

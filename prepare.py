@@ -1,11 +1,13 @@
-"""Command line for data, before any training: `python prepare.py check|fgmask|dtd|visa-split|preview ...`.
+"""Command line for data: `python prepare.py check|fgmask|dtd|visa-split|preview|submission ...`.
 
 check tells all that is wrong with a data set at once; fgmask makes foreground masks; dtd fetches the textures;
 visa-split writes VisA's list of images where it is missing; preview shows the synthetic defects of a run's settings.
+After a training, submission makes the archive that the server of MVTec AD 2 takes.
 """
 
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,24 +15,28 @@ from typing import Any
 import click
 
 import main
-from artifacts.layout import JUDGE
+from artifacts.layout import JUDGE, class_folder
 from artifacts.options import RESIZE, refuse_unused
 from datasets import listing
 from datasets.base import JUDGE_ONLY, DatasetSplit
 from datasets.listing import FOREGROUND, SPLIT_FILE, Rules
+from datasets.readers.mvtec2 import FOLDERS
 from datasets.sampler import EpochSampler
 from images.contact_sheet import contact_sheet
 from images.drawing import encode_png
 from images.geometry import CROP, LETTERBOX, Geometry, pair
 from images.reading import list_images
+from inference.predictor import Predictor
 from jobs import assembly
 from jobs.examples import first_examples
 from jobs.held_out import CALIBRATION, hold_out
 from preparation import audit, foreground_masks
+from preparation import submission as private
 from preparation import visa_split as official_split
 from preparation.layouts import ERROR, FOLDER, LAYOUTS, LEVELS, MVTEC, VISA, Finding, Tree, detect, read_trees
+from region_metrics import Moments
 from system.download import fetch, unpack
-from system.files import atomic_write
+from system.files import PARTIAL, atomic_write
 from system.logs import log_to_screen
 from system.progress_bar import progress_bar
 
@@ -71,7 +77,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"show_default": True})
 def prepare() -> None:
-    """Check data and get them ready, before any training."""
+    """Check data and get them ready."""
 
 
 @prepare.command(params=of_a_run(*MEANING, *SEEING))
@@ -253,6 +259,39 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
     LOGGER.info("%s (normal | mask | synthetic defect): %s", count, out)
+
+
+@prepare.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@data_path
+@click.option("--out", default="submission.tar.gz", type=click.Path(path_type=Path, dir_okay=False), help="Archive.")
+@click.option("--backbone", default=0, type=click.IntRange(0), help="Position of the backbone in -b.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:<i>.")
+def submission(results: Path, data_path: Path, out: Path, backbone: int, device: str) -> None:
+    """Score MVTec AD 2's private tests in DATA_PATH by the models in RESULTS, and write the archive for its server.
+
+    It holds the maps of all eight objects, and the maps above a threshold: the mean of the pixels of the object's
+    validation images plus three deviations. It is checked by the rules before it is written.
+    """
+    given = private.private_pictures(data_path)
+    private.check_room(out, given)
+    names = list(dict.fromkeys(name for name, _ in given))
+    predictors = {name: Predictor(class_folder(results, backbone, f"mvtec2_{name}"), device=device) for name in names}
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=PARTIAL) as folder:
+        with progress_bar(sum(map(len, given.values())), "Score") as step:
+            for name, predictor in predictors.items():
+                moments = Moments()
+                for found in predictor.stream(list_images(data_path / name / FOLDERS.validation)):
+                    moments.update(found.map)
+                for part in private.PRIVATE:
+                    paths = given[name, part]
+                    for path, found in zip(paths, predictor.stream(paths), strict=True):
+                        private.write_maps(Path(folder), path, found.map, moments.threshold)
+                        step()
+                LOGGER.info("%s: pixels above %.4f are marked.", name, moments.threshold)
+        private.check(Path(folder), given)
+        private.pack(Path(folder), out)
+    LOGGER.info("%s holds the maps of %d pictures.", out, sum(map(len, given.values())))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Command line for data: `python prepare.py check|fgmask|dtd|visa-split|preview|submission ...`.
+"""Command line for data: `python prepare.py check|fgmask|masks|dtd|visa-split|preview|submission ...`.
 
-check tells all that is wrong with a data set at once; fgmask makes foreground masks; dtd fetches the textures;
+check tells all that is wrong with a data set at once; fgmask makes foreground masks, masks those that were drawn in
+an annotation tool; dtd fetches the textures;
 visa-split writes VisA's list of images where it is missing; preview shows the synthetic defects of a run's settings.
 After a training, submission makes the archive that the server of MVTec AD 2 takes.
 """
@@ -30,7 +31,7 @@ from inference.predictor import Predictor
 from jobs import assembly
 from jobs.examples import first_examples
 from jobs.held_out import CALIBRATION, hold_out
-from preparation import audit, foreground_masks
+from preparation import annotations, audit, foreground_masks
 from preparation import submission as private
 from preparation import visa_split as official_split
 from preparation.layouts import ERROR, FOLDER, LAYOUTS, LEVELS, MVTEC, VISA, Finding, Tree, detect, read_trees
@@ -187,6 +188,22 @@ def fgmask(
         if questions:
             raise ValueError(str(questions[0]))
         foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits)
+
+
+@prepare.command()
+@click.argument("source", metavar="ANNOTATIONS", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--label", "labels", multiple=True, help="Label of defects; all if none is given. Can be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace masks that are already there.")
+def masks(source: Path, out: Path, labels: tuple[str, ...], overwrite: bool) -> None:
+    """Write the masks of defects that were drawn in an annotation tool, OUT/x_mask.png of x.png.
+
+    ANNOTATIONS is a json of COCO, a json of labelme or a folder of such, or an xml of CVAT (for images). Folders in the
+    names of pictures are kept: OUT is <class>/ground_truth for pictures named <kind of defect>/x.png.
+    """
+    annotated = annotations.read_annotations(source)
+    written = annotations.write_masks(annotated, out, labels, overwrite)
+    LOGGER.info("Masks in %s: %d, of %d annotated pictures.", out, len(written), len(annotated))
 
 
 @prepare.command()

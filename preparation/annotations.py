@@ -91,6 +91,8 @@ def write_masks(annotated: Sequence[Annotated], out: Path, labels: Collection[st
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists: give --overwrite to replace it.")
     for path, (each, shapes) in chosen.items():
+        if min(each.size) < 1:
+            raise ValueError(f"{each.name} has no size in the annotations: export them again.")
         check_pixels(each.name, *each.size)
         mask = np.any([_pixels(each, shape.form) for shape in shapes], axis=0)
         if not mask.any():
@@ -216,11 +218,18 @@ def _pixels(picture: Annotated, form: Any) -> np.ndarray:
             mask[top : top + down, left : left + across] = cut
             return mask
         if isinstance(form, dict):
-            runs = coco.frPyObjects(form, height, width) if isinstance(form["counts"], list) else form
-            mask = coco.decode(runs).astype(bool)
-            if mask.shape != picture.size:
-                raise ValueError(f"its run lengths are for {mask.shape[0]}x{mask.shape[1]} pixels")
-            return mask
+            counts = form["counts"]
+            if tuple(form["size"]) != picture.size:
+                raise ValueError("its run lengths are for another size")
+            if isinstance(counts, list) and (min(counts) < 0 or sum(counts) != height * width):
+                raise ValueError("its run lengths do not fill the picture")
+            runs = coco.frPyObjects(form, height, width) if isinstance(counts, list) else form
+            return coco.decode(runs).astype(bool)
+        points, sides = np.concatenate(form), np.array([width, height])
+        if min(map(len, form)) < 3:
+            raise ValueError("a polygon needs three points")
+        if not ((points >= -sides) & (points <= 2 * sides)).all():
+            raise ValueError("it lies far outside the picture")
         drawn = coco.frPyObjects([part.ravel().tolist() for part in form], height, width)
         return coco.decode(drawn).any(axis=2)
     except WRONG as error:

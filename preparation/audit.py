@@ -225,7 +225,10 @@ def _check_masks(report: Report) -> None:
     tree, masks, layout = report.tree, report.masks, report.use.layout
     sizes = {entry.image: picture.size for entry, picture in zip(tree.entries, report.pictures, strict=True)}
     anomalies = tree.of("test", anomalous=True)
-    without = [f"{entry.image} (wanted: {entry.wanted or SPLIT_FILE})" for entry in anomalies if entry.mask is None]
+    unlisted = [entry.image for entry in anomalies if not (entry.mask or entry.wanted) and layout in BENCHMARKS]
+    tree.find(WARNING, "defects have no mask in the list", unlisted, "pixel metrics leave these images out")
+    without = [f"{entry.image} (wanted: {entry.wanted or SPLIT_FILE})" for entry in anomalies
+               if entry.mask is None and entry.image not in unlisted]  # fmt: skip
     if layout == FOLDER:
         advice = "image metrics need none; pixel metrics leave these images out"
         tree.find(WARNING if len(without) < len(anomalies) else NOTE, "defects have no mask", without, advice)

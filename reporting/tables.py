@@ -74,14 +74,19 @@ def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str
 
 
 def _official_lines(rows: Sequence[Result], width: int) -> list[str]:
-    """Return a second table, of the figures of the data sets' own evaluation, where there are any."""
-    keys = official(rows)
-    if not keys:
-        return []
+    """Return further tables, of the figures of the data sets' own evaluation, where there are any."""
+    sets: dict[tuple[str, ...], list[Result]] = {}
+    for row in rows:
+        sets.setdefault(tuple(official([row])), []).append(row)
+    return [line for keys, some in sets.items() if keys for line in _official_table(keys, some, width)]
+
+
+def _official_table(keys: Sequence[str], rows: Sequence[Result], width: int) -> list[str]:
+    """Return the table of results that have the same figures."""
     heads = [OFFICIAL[key] for key in keys]
     title = f"{'own evaluation':{width}} | {' '.join(heads)} | {' '.join(heads)}"
     lines = []
-    for row in (*[row for row in rows if official([row])], mean(rows)):
+    for row in (*rows, mean(rows)):
         halves = [" ".join(f"{_cell(part.get(key, math.nan)):>{len(OFFICIAL[key])}}" for key in keys)
                   for part in (row.best, row.last)]  # fmt: skip
         lines.append(f"{row.name[:width]:{width}} | {' | '.join(halves)}")

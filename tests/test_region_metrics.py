@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from metrics import compute_imagewise_retrieval_metrics
+from metrics import compute_aupro, compute_imagewise_retrieval_metrics
 from region_metrics import Moments, Region, RegionMetrics, components
 
 LIMITS = (0.05, 0.3, 1.0)
@@ -104,6 +104,14 @@ def test_saturated_overlap_is_the_area_of_its_definition(seed, levels):
     metrics = filled(maps, [[Region(np.flatnonzero(mask), needed) for mask, needed in some] for some in pairs])
     for limit in LIMITS:
         assert metrics.overlap(limit) == pytest.approx(plain(maps, pairs, limit), abs=1e-9)
+
+
+def test_the_usual_aupro_is_the_area_of_its_definition():
+    rng = np.random.default_rng(3)
+    maps = rng.random((3, 20, 24)).astype(np.float32)
+    masks = np.stack([cv2.GaussianBlur(rng.random((20, 24)), (0, 0), 2) > 0.52 for _ in maps])
+    pairs = [[(region, region.sum()) for region in apart(mask)] for mask in masks]
+    assert compute_aupro(masks, maps) == pytest.approx(plain(list(maps), pairs, 0.3), abs=1e-9)
 
 
 def test_folded_values_stay_within_the_tolerance():

@@ -1,6 +1,6 @@
 """What a public benchmark is: where its pictures and masks lie, its official split, its own figures. No torch here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,23 +103,25 @@ class Folders:
             entries += [Entry(image, 0, None, GOOD, VALIDATION) for image in found]
         for kind in subfolders(folder / self.test):
             if kind != folder / self.masks:
-                masks = folder / self.masks / kind.name
-                entries += [self._tested(image, kind.name, masks) for image in pictures(kind)]
+                entries += self._tested(kind, folder / self.masks / kind.name)
         left_out: dict[str, list[Path]] = {}
         for name, why in self.apart.items():
             left_out.setdefault(why, []).extend(pictures(folder / name))
         return Listed(entries, left_out)
 
-    def _tested(self, image: Path, kind: str, masks: Path) -> Entry:
-        """Make the entry of a test picture."""
-        if kind == self.good:
-            return Entry(image, 0, None, GOOD, TEST)
-        if self.several:
-            first, *more = pictures(masks / image.stem) or [None]
-            return Entry(image, 1, first, kind, TEST, masks / image.stem, tuple(more))
+    def _tested(self, kind: Path, masks: Path) -> Iterator[Entry]:
+        """List the test pictures in the folder of a kind, with their masks."""
         found = {path.stem: path for path in pictures(masks)}
-        wanted = masks / f"{image.stem}_mask.png"
-        return Entry(image, 1, found.get(wanted.stem) or found.get(image.stem), kind, TEST, wanted)
+        for image in pictures(kind):
+            if kind.name == self.good:
+                yield Entry(image, 0, None, GOOD, TEST)
+            elif self.several:
+                first, *more = pictures(masks / image.stem) or [None]
+                yield Entry(image, 1, first, kind.name, TEST, masks / image.stem, tuple(more))
+            else:
+                wanted = masks / f"{image.stem}_mask.png"
+                mask = found.get(wanted.stem) or found.get(image.stem)
+                yield Entry(image, 1, mask, kind.name, TEST, wanted)
 
 
 def pictures(folder: Path) -> list[Path]:

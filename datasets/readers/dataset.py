@@ -11,7 +11,10 @@ __all__ = ["BenchmarkDataset", "DatasetSplit"]
 
 
 class BenchmarkDataset(AnomalyDataset):
-    """A class of the benchmark that `dataset_name` names, in its official split."""
+    """A class of the benchmark that `dataset_name` names, in its official split.
+
+    A defect whose list names no mask counts for the image metrics alone.
+    """
 
     splits = tuple(DatasetSplit)
 
@@ -38,7 +41,6 @@ class BenchmarkDataset(AnomalyDataset):
         for entry in entries:
             if not entry.image.is_file():
                 raise FileNotFoundError(f"{entry.image} is missing: restore it.")
-            if entry.is_anomaly and entry.mask is None:
-                wanted = entry.wanted or "Its mask in the list"
-                raise FileNotFoundError(f"{wanted} is missing: add the mask of {entry.image}.")
+            if entry.mask is None and entry.wanted is not None:
+                raise FileNotFoundError(f"{entry.wanted} is missing: add the mask of {entry.image}.")
         return entries

@@ -115,8 +115,8 @@ DAMAGES = {
     "no json": ("realiad", lambda r: (r / LISTS).write_text("{"), ValueError, "bolt.json is damaged .*: restore"),
     "no meta": ("realiad", lambda r: spoil_list(r, lambda c: c.pop("meta")), ValueError, "bolt.json is damaged"),
     "no row": ("realiad", lambda r: spoil_list(r, lambda c: c["test"].append(3)), ValueError, "bolt.json is damaged"),
-    "no mask listed": ("realiad", lambda r: spoil_list(r, lambda c: c["test"][10].update(mask_path=None)),
-                       FileNotFoundError, "Its mask in the list is missing: add the mask"),
+    "no listed mask": ("realiad", lambda r: next((r / "realiad_1024/bolt/NG").rglob("*.png")).unlink(),
+                       FileNotFoundError, "png is missing: add the mask"),
 }  # fmt: skip
 
 
@@ -126,6 +126,14 @@ def test_what_is_damaged_is_named(tmp_path, damage):
     change(MAKERS[name](tmp_path))
     with pytest.raises(error, match=words):
         read(tmp_path, name, "test")
+
+
+def test_a_defect_without_a_mask_in_the_list_counts_for_images_alone(tmp_path):
+    root = realiad(tmp_path)
+    spoil_list(root, lambda content: content["test"][10].update(mask_path=None))
+    test = read(root, "realiad", "test")
+    assert [test[k]["mask_known"] for k in (0, 10, 11)] == [1, 0, 1]
+    assert test[10]["is_anomaly"] == 1
 
 
 def test_ksdd2_without_a_mask_is_not_taken_for_good(tmp_path):

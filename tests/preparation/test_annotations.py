@@ -105,7 +105,13 @@ WRONG = {
     "a mask outside": (lambda p: cvat_file(p / "a.xml",
                                            '<mask label="x" rle="0,144" left="40" top="10" width="12" height="12"/>'),
                        "a shape cannot be drawn"),
-    "too thin": (lambda p: coco_file(p / "a.json", segmentation=[[900, 900, 901, 900, 901, 901]]), "covers no pixel"),
+    "far away": (lambda p: coco_file(p / "a.json", segmentation=[[900, 900, 901, 900, 901, 901]]),
+                 "a shape cannot be drawn (it lies far outside the picture)"),
+    "no number": (lambda p: labelme_folder(p / "a", [(1, 2), (3, float("nan")), (2, 2)]), "it lies far outside"),
+    "two points": (lambda p: coco_file(p / "a.json", segmentation=[[1, 1, 9, 9]]), "a polygon needs three points"),
+    "outside": (lambda p: coco_file(p / "a.json", segmentation=[[50, 1, 60, 1, 60, 9]]), "covers no pixel"),
+    "a short run": (lambda p: coco_file(p / "a.json", segmentation={"size": list(SIZE), "counts": [3, 5]}),
+                    "do not fill the picture"),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from tests.helpers.benchmarks import CLASSES, MAKERS, TRAINING, bad, good, squar
 from tests.helpers.pictures import write
 from tests.helpers.prepare_line import call, one_line
 
+LISTS = "realiad_jsons/bolt.json"
 USE = ("--resize_mode", "stretch", "--imagesize", "32", "--show", "1")
 
 
@@ -33,6 +34,9 @@ FAULTS = {
                      "pictures are neither images nor masks of the official split"),
     "a listed picture": ("realiad", lambda r: next((r / "realiad_1024/bolt/OK/S0002").glob("*C1*")).unlink(), "ERROR",
                          "listed images are not there"),
+    "a mask in the list": ("realiad", lambda r: (r / LISTS).write_text(
+        (r / LISTS).read_text().replace('"mask_path": "NG', '"mask_path": "", "was": "NG', 1)), "WARNING",
+        "defects have no mask in the list"),
     "rules": ("loco", lambda r: (r / "pushpins/defects_config.json").write_text("{"), "ERROR",
               "how much of the defects has to be found is not known"),
     "a size": ("loco", lambda r: write(r / "pushpins/ground_truth/logical_anomalies/000/001.png", square()[:20]),

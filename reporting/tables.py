@@ -22,6 +22,7 @@ CHOSEN = {  # rule of training/selection.py -> what the heading says of the best
 }
 NAME_WIDTH = 30  # characters on screen; a line stays within 120
 LINE_WIDTH = 120
+OWN = "own evaluation"  # of a data set: heading of its figures
 
 
 def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
@@ -83,8 +84,8 @@ def _official_lines(rows: Sequence[Result], width: int) -> list[str]:
 
 def _official_table(keys: Sequence[str], rows: Sequence[Result], width: int) -> list[str]:
     """Return the table of results that have the same figures."""
-    heads = [OFFICIAL[key] for key in keys]
-    title = f"{'own evaluation':{width}} | {' '.join(heads)} | {' '.join(heads)}"
+    heads, width = [OFFICIAL[key] for key in keys], max(width, len(OWN))
+    title = f"{OWN:{width}} | {' '.join(heads)} | {' '.join(heads)}"
     lines = []
     for row in (*rows, mean(rows)):
         halves = [" ".join(f"{_cell(part.get(key, math.nan)):>{len(OFFICIAL[key])}}" for key in keys)

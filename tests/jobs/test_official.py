@@ -157,3 +157,4 @@ def test_tables_of_several_data_sets_keep_each_figure_in_its_rows():
     lines = to_text(results).splitlines()
     start = next(k for k, line in enumerate(lines) if "SegF1" in line)
     assert [line.split() for line in lines[start + 2 : start + 3]] == [["mvtec2_can", "|", "25.0", "|", "-"]]
+    assert len({line.index("|") for line in lines[start:] if "|" in line}) == 1

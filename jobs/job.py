@@ -19,7 +19,7 @@ from jobs.held_out import ClassSets
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
 from jobs.sharing import Team
-from reporting import report_page, tables
+from reporting import held_out_table, report_page, tables
 from system import claims
 from system.processes import Place, usable_cores
 from training import hypothesis
@@ -166,7 +166,8 @@ class Job:
         """Make what is derived from all classes, and show it."""
         results_path = self.settings.run.results_path
         results, page = report_page.collect(results_path)
-        LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path)))
+        held_out = held_out_table.read(results_path, results)
+        LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path), held_out))
         LOGGER.info("Figures are in %s.", results_path / layout.RESULTS_FILE)
         if (results_path / layout.EVAL).is_dir():
             LOGGER.info("Pictures are under %s.", results_path / layout.EVAL)

@@ -73,6 +73,11 @@ class ClassRun:
         best = evaluation.test(self.glass, loader, weights, pictures, tested, worst, painter) | {"epoch": epoch}
         described = self._describe(tested)
         colours = review_pictures.Colours(described.threshold, model_card.scale_of(described))
+        held_out = self.sets.spoilt is not None and len(self.sets.test) == 0
+        if held_out:
+            tested, loader = ImageScores(), self.assembly.test_loader(self.sets.spoilt, self.name)
+            evaluation.evaluate(self.glass.scored(loader), False, pictures, tested, worst, painter)
+            loader = self.assembly.test_loader(self.sets.test, self.name)
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
@@ -81,7 +86,7 @@ class ClassRun:
             }
         self._check_unchanged()
         result = self._result(best, last, described.checkpoint.select)
-        found = review_pictures.gather(tested, self.sets.normals, colours)
+        found = review_pictures.gather(tested, self.sets.normals, colours, held_out)
         review_pictures.keep(self.task.results, found, result, worst, colours, pictures, self.folder)
         if self.base:
             self._compare(weights, described.threshold)

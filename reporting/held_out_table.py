@@ -17,6 +17,7 @@ from artifacts.test_scores import Evidence
 
 HEADINGS = ("held out", "median", "highest", "threshold", "defects found", "epoch")
 NOTHING = "no test pictures, and none held out: dataset --calibration 0.1 holds out a tenth of the good ones"
+AGAIN = "test the class again to see its held-out pictures"  # of an earlier version
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class HeldOut:
         found = self.threshold
         if found is None:
             return NOTHING
-        said = f"at most {100 * found.promised_rate:.3g} % false alarms"
-        wanted = f"{100 * found.false_alarm_rate:.3g} %"
-        return f"{said}; {found.missing} more held-out good pictures promise {wanted}" if found.missing else said
+        said = [f"at most {100 * found.promised_rate:.3g} % false alarms"]
+        if found.missing:
+            said += [f"{found.missing} more held-out good pictures promise {100 * found.false_alarm_rate:.3g} %"]
+        return "; ".join(said + [AGAIN] * (not self.normals))
 
     @property
     def command(self) -> str:

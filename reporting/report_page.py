@@ -150,7 +150,7 @@ def build(results_path: Path) -> str:
         groups=_groups(results, untested),
         holding=held_out_table.HEADINGS,
         growing=growth_table,
-        rows=[row for row in rows if row.published],
+        rows=[row for row in rows if row.published and row not in [page.comparison for page in pages if page.held_out]],
         metrics=class_results.METRICS,
         compared=published.METRICS,
         methods=published.METHODS,

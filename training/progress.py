@@ -81,14 +81,13 @@ class Progress:
         self.waiting.append((curves, pictures))
         self.bar.update()
         self.steps_done += 1
-        self._line(STEP_SECONDS)
         if self.steps_done in (WARM, WARM + TIMED):
             curves.cpu()  # waits for the device
-            now = time.monotonic()
-            if self.steps_done == WARM:
-                self.warm = now
-            else:
-                self._forecast((now - self.warm) / TIMED, curves.device)
+        now = self._line(STEP_SECONDS)
+        if self.steps_done == WARM:
+            self.warm = now
+        if self.steps_done == WARM + TIMED:
+            self._forecast((now - self.warm) / TIMED, curves.device)
 
     def _forecast(self, pace: float, device: torch.device) -> None:
         """Say how long the iterations that are left take, by the seconds of the first ones."""
@@ -173,18 +172,23 @@ class Progress:
         self.bar.set_postfix(self.shown)
         self._line(LINE_SECONDS if epoch + 1 < self.epochs else 0)
 
-    def _line(self, seconds: float) -> None:
-        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record."""
+    def _line(self, seconds: float) -> float:
+        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record.
+
+        Returns:
+            the time on the clock.
+        """
         now = time.monotonic()
         pace = (now - self.started) / max(self.steps_done, 1)
         left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
         if now - self.last_record >= RECORD_SECONDS:
             self._record(now, left)
         if not self.bar.disable or now - self.last_line < seconds:
-            return
+            return now
         self.last_line = now
         shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
         LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)
+        return now
 
     def _record(self, now: float, left: timedelta | None) -> None:
         """Keep what status.py shows of a class in training."""

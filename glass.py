@@ -237,6 +237,11 @@ class GLASS(nn.Module):
         best = state.best
         return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
 
+    def start_from(self, path: Path) -> None:
+        """Let a new training begin with stored weights, as load_weights reads them, in place of drawn ones."""
+        self.load_weights(path)
+        self.whitened = None
+
     @torch.no_grad()
     def begin(self, train_loader: Iterable[dict], cache: FeatureCache | None = None) -> None:
         """Prepare the weights of a new run: with --dsc_init whitened, whiten what the discriminator sees first."""

@@ -60,7 +60,7 @@ def run(parts: list[NetOptions | DataOptions], **group: Any) -> None:
             place, devices = take_place(options.results_path, options.shard, options.gpu)
             if options.deterministic:
                 set_deterministic()
-            job = Job(Settings(options, networks, given[DataOptions]), devices, place)
+            job = Job(Settings.of(options, networks, given[DataOptions]), devices, place)
             failed = job.judge() if given[DataOptions].distribution == JUDGE_ONLY else job.run()
     except (ValueError, OSError) as error:
         LOGGER.error("%s", error)

@@ -8,10 +8,12 @@
         state.pth                                  what a continued run needs beside them (run_state)
         tb/                                        TensorBoard's curves and pictures (tensorboard)
         model.json, run.json                       what the weights are, and how they were made (model_card, run_info)
+        images.json                                the images of the training (run_info)
         result.json, evidence.json                 figures of the test, their grounds (class_results, test_scores)
         review/                                    pictures for the report
         progress.json, failure.json                of a class that is not done (class_status)
     models/backbone_<i>/old/<name>-<n>/            class folders of earlier runs (--fresh)
+    grown/                                         a results folder of its own: models of --grow, until --accept
     training/<name>/, eval/<name>/                 pictures by the last and by the best weights
     judge/                                         judged hypotheses (hypothesis_table)
     report/index.html                              all of it on one page
@@ -26,6 +28,7 @@ BACKBONE_FILE = "backbone.safetensors"
 KEPT_BACKBONE = f"../{BACKBONE_FILE}"  # as a card names it, from its class folder
 STATE_FILE = "state.pth"
 MODELS, TRAINING, EVAL, JUDGE, REPORT = "models", "training", "eval", "judge", "report"
+GROWN = "grown"
 TENSORBOARD = "tb"
 _BACKBONE = "backbone_"
 

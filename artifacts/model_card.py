@@ -130,6 +130,11 @@ class Threshold:
     basis: str
     count: int
 
+    @property
+    def missing(self) -> int:
+        """How many more calibration images the wanted rate takes; 0 where there are enough."""
+        return max(0, math.ceil(1 / Fraction(repr(self.false_alarm_rate))) - 1 - self.count)
+
     def __str__(self) -> str:
         least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
         basis = self.basis.removesuffix("s") if self.count == 1 else self.basis

@@ -165,6 +165,17 @@ class RunOptions:
         "Train again what is already trained. Earlier runs move to models/backbone_0/old.",
         is_flag=True,
     )
+    grow: int = option(
+        0,
+        "Go on from the trained weights with the pictures of now, for this many iterations. The grown model lies in "
+        "the folder grown of --results_path until --accept; 0: do not.",
+        type=click.IntRange(0),
+    )
+    accept: bool = option(
+        False,
+        "Put what --grow has made in place of the earlier model, which moves to models/backbone_0/old.",
+        is_flag=True,
+    )
     deterministic: bool = option(False, "Make runs on CUDA repeatable to the bit. Slower.", is_flag=True)
     log_group: str = option("group", IGNORED)
     log_project: str = option("project", IGNORED)
@@ -173,6 +184,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.fresh and not self.train:
             raise ValueError("--fresh trains anew, --test test does not train: leave one out.")
+        if self.grow and (self.accept or not self.train or self.models_path is not None):
+            raise ValueError("--grow trains in --results_path: leave out --accept, --test test and --models_path.")
+        if self.accept and (self.fresh or not self.train or self.models_path is not None):
+            raise ValueError("--accept takes what --grow has made: leave out --fresh, --test test and --models_path.")
 
     @property
     def train(self) -> bool:

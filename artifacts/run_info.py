@@ -1,7 +1,8 @@
 """Which command, versions, source and data made a file.
 
 run.json in a class folder tells it of the training: options, seeds, data, and a session for each of the goes that it
-took. A session that was cut off without warning has no end.
+took. A session that was cut off without warning has no end. images.json beside it lists the training images: by name,
+digest and use.
 """
 
 import hashlib
@@ -15,13 +16,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from artifacts.model_card import WRONG_JSON, typed
 from system.files import atomic_write
 
-RUN_FILE = "run.json"
+RUN_FILE, IMAGES_FILE = "run.json", "images.json"
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "scipy", "onnxruntime")
 
@@ -81,10 +84,59 @@ def fingerprint(whole: Mapping[Path, str], listed: Sequence[Path] = (), root: Pa
     sizes = [(path, str(path.stat().st_size)) for path in listed]
     total = hashlib.sha256()
     for path, content in [*whole.items(), *sizes]:
-        inside = root is not None and path.is_relative_to(root)
-        name = path.relative_to(root).as_posix() if inside else path.name
-        total.update(f"{name}\t{content}\n".encode(errors="surrogateescape"))
+        total.update(f"{name_below(root, path)}\t{content}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
+
+
+def name_below(root: Path | None, path: Path) -> str:
+    """Return the name of a file below a folder, or its own where it lies elsewhere."""
+    return path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A normal image that a training knew: its SHA-256, and its use, one of jobs.held_out.USES."""
+
+    sha256: str
+    use: str
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The normal images of a training by name, those held out of it included."""
+
+    images: dict[str, Listed]
+
+    def difference(self, other: "ImageList") -> str:
+        """Say in how far another list, that of now, has other images; "" where they are the same."""
+        before, now = ({name: each.sha256 for name, each in given.images.items()} for given in (self, other))
+        if before == now:
+            return ""
+        if len(before) != len(now):
+            return f"{len(before)} pictures then, {len(now)} now"
+        changed = sorted(name for name, digest in now.items() if before.get(name) != digest)
+        return f"{len(changed)} of {len(now)} pictures are others than then, e.g. {changed[0]}"
+
+
+def write_images(folder: Path, images: ImageList) -> None:
+    """Keep the list of the images that a class is trained on in its folder."""
+    text = json.dumps(asdict(images), indent=1) + "\n"  # ASCII, whatever letters a name has
+    atomic_write(folder / IMAGES_FILE, text.encode())
+
+
+def read_images(folder: Path) -> ImageList | None:
+    """Read the list of the images that a class was trained on; None where an earlier version trained it.
+
+    Raises:
+        ValueError: damaged.
+    """
+    path = folder / IMAGES_FILE
+    if not path.is_file():
+        return None
+    try:
+        return typed(ImageList, json.loads(path.read_text(encoding="utf-8")), "")
+    except WRONG_JSON as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or train again with --fresh.") from error
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class Evidence:
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
         verdicts: OK or NG, an image each; none without a threshold.
+        held_out: whether there are no test images, and these are normal images held out of training, each as it is
+            and with a synthetic defect.
         scale: as model.json has it; None where there is none, and in files of earlier versions, whose pictures have
             other colours.
     """
@@ -53,6 +55,7 @@ class Evidence:
     threshold: dict[str, Any] | None = None
     verdicts: list[str] = field(default_factory=list)
     scale: dict[str, Any] | None = None
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         if not {*self.labels} <= {0, 1}:
@@ -102,8 +105,9 @@ class Evidence:
         return sorted(positions, key=lambda k: sign * self.scores[k])[:count]
 
     def counts(self) -> dict[str, int | None]:
-        """Return how many images there are, by use: "train", "normal" and "defect"."""
-        return {"train": self.train_images, "normal": self.labels.count(0), "defect": self.labels.count(1)}
+        """Return how many images there are, by use: "train", and of the test "normal" and "defect"."""
+        normal, defect = (0 if self.held_out else self.labels.count(label) for label in (0, 1))
+        return {"train": self.train_images, "normal": normal, "defect": defect}
 
 
 def to_json(evidence: Evidence) -> str:

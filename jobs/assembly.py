@@ -1,6 +1,7 @@
 """Settings to data and networks: the readers, loaders and networks of a run."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import glass
 import utils
 from artifacts import layout, options, run_info
 from artifacts.options import FURTHER, MODEL, VALIDATED, DataOptions
+from artifacts.run_info import ImageList, Listed
 from datasets.base import AnomalyDataset, DatasetSplit
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
@@ -66,7 +68,7 @@ class Assembly:
 
     def __init__(self, settings: Settings, device: torch.device, workers: int) -> None:
         self.settings, self.device, self.workers = settings, device, workers
-        self.digests: dict[str, dict[Path, str]] = {}  # of the classes' images and masks
+        self.digests: dict[Path, str] = {}  # of images and masks
         self.fingerprints: dict[str, str] = {}  # of the classes' data
 
     # --- images ---------------------------------------------------------------------------------------------
@@ -82,14 +84,6 @@ class Assembly:
             LOGGER.warning(CUT, self.settings.name(classname), 100 * cut)
         return sets
 
-    def sets(self, classname: str) -> ClassSets:
-        """Make the sets of a class, and decide which images are held out of training."""
-        *train, test = self.opened(classname)
-        share, seed = self.settings.data.calibration, self.settings.run.seed
-        official(test)  # refuses what does not fit, before any training
-        sets = share_out(train[0] if train else None, test, self.settings.selection, share, seed)
-        return replace(sets, calibration=self._validation(classname)) if self.validated else sets
-
     @property
     def validated(self) -> bool:
         """Whether the data set comes with normal images for the threshold."""
@@ -101,17 +95,42 @@ class Assembly:
         images.check(usable_cores())
         return images
 
-    def contents(self, sets: ClassSets) -> dict[Path, str]:
-        """Return the digests of a class's images and masks, as they were when this was asked first."""
-        if sets.test.name not in self.digests:
-            self.digests[sets.test.name] = run_info.digests(sets.files)
-        return self.digests[sets.test.name]
+    def sets(self, classname: str, earlier: ImageList | None = None) -> ClassSets:
+        """Make the sets of a class, and decide which images are held out of training.
+
+        Args:
+            classname: as in -d.
+            earlier: the images of an earlier training of the class, whose use stays.
+        """
+        *trains, test = self.opened(classname)
+        train, share, seed = trains[0] if trains else None, self.settings.data.calibration, self.settings.run.seed
+        official(test)  # refuses what does not fit, before any training
+        known = {}
+        if train is not None and earlier is not None:
+            uses = {each.sha256: each.use for each in earlier.images.values()}
+            digests = self.contents([entry.image for entry in train.entries])
+            known = {path: uses[digest] for path, digest in digests.items() if digest in uses}
+        sets = share_out(train, test, self.settings.selection, share, seed, known)
+        return replace(sets, calibration=self._validation(classname)) if self.validated else sets
+
+    def contents(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Return the digests of files, each as it was when it was asked for first."""
+        self.digests |= run_info.digests([path for path in paths if path not in self.digests])
+        return {path: self.digests[path] for path in paths}
+
+    def image_list(self, sets: ClassSets) -> ImageList:
+        """Return the list of a class's normal training images."""
+        uses, root = sets.uses, self.settings.data.data_path
+        digests = self.contents(list(uses))
+        return ImageList(
+            {run_info.name_below(root, path): Listed(digests[path], use) for path, use in sorted(uses.items())}
+        )
 
     def fingerprint(self, sets: ClassSets) -> str:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
             textures, root = sets.train.textures.paths, self.settings.data.data_path
-            found = run_info.fingerprint(self.contents(sets), textures, root)
+            found = run_info.fingerprint(self.contents(sets.files), textures, root)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 
@@ -145,6 +164,8 @@ class Assembly:
         """Build the networks of a class, the backbone freshly loaded, initial weights from the run's seed."""
         utils.fix_seeds(self.settings.run.seed)
         values = options.values(self.settings.net, MODEL)
+        if self.settings.run.grow:
+            values["iterations"] = self.settings.run.grow
         return Network(
             *glass.build(
                 choice.name, choice.layers, self.weights(choice), self.device, input_shape, seed=seed, **values

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import backbones
 import utils
-from artifacts import checkpoint, class_results, layout, options
+from artifacts import checkpoint, class_results, layout, options, run_info
 from artifacts.hypothesis_table import table_flag
 from artifacts.options import FURTHER, OWN, TRAINING, VAL_SPLIT, NetOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
-from jobs import card_writer
+from jobs import card_writer, growth
 from jobs.assembly import Assembly, Network
 from jobs.held_out import ClassSets
 from jobs.settings import Settings, Task
@@ -56,7 +56,8 @@ def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, Clas
             continue
         files.remove_partial(settings.models(choice))
         network = assembly.network(choice, next(iter(own.values())).test.imagesize, settings.run.seed)
-        check_backbone(assembly.kept_weights(choice), network)
+        for kept in filter(None, (assembly.kept_weights(choice), settings.kept_before(choice))):
+            check_backbone(kept, network)
         for task, each in own.items():
             try:
                 _check_folder(assembly, task, network.glass, each, fresh)
@@ -112,15 +113,14 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     if not state.options:
         return
     settings, folder = assembly.settings, assembly.settings.class_folder(task)
-    wanted = settings.training_options(task.choice)
     found = options.defaults(NetOptions, TRAINING) | state.options  # a version of before may lack some
-    data = found.pop("data", None)
-    known = found if state.finished else {**wanted, **found}
-    pairs = [(key, found.get(key), wanted.get(key)) for key in known]
-    changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+    data, grown = found.pop("data", None), found.pop(growth.GROWN, None)
     advice = "give another --results_path, or --fresh to start over"
-    if changed:
-        raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
+    if settings.run.grow and grown != (wanted := growth.read_base(settings, task).grown):
+        raise ValueError(f"{folder} has grown {grown}, wanted {wanted}: accept it by --accept, or --fresh.")
+    _check_settings(settings, task, folder, found, state.finished)
+    if state.finished:
+        _check_images(assembly, folder, sets)
     # Of a finished class other images only matter where those held out of it are wanted again.
     undescribed = settings.data.calibration > 0 and card_writer.known_card(folder) is None
     matters = not state.finished or settings.selection.rule == VAL or undescribed
@@ -128,9 +128,60 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
         raise ValueError(f"{folder} began with other images: restore them, {advice}.")
 
 
+def _check_settings(settings: Settings, task: Task, folder: Path, found: Mapping[str, object], done: bool) -> None:
+    """Make sure that a class was trained with the options of now, or, where it is done, with those that it knows.
+
+    Raises:
+        ValueError: it was not.
+    """
+    wanted = settings.training_options(task.choice)
+    known = found if done else {**wanted, **found}
+    pairs = [(key, found.get(key), wanted.get(key)) for key in known]
+    changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+    if changed:
+        advice = "give another --results_path, or --fresh to start over"
+        raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
+
+
+def _check_images(assembly: Assembly, folder: Path, sets: ClassSets) -> None:
+    """Make sure that a finished class was trained on the images of now, where that is known.
+
+    Raises:
+        ValueError: it was not.
+    """
+    known = run_info.read_images(folder)
+    difference = "" if known is None else known.difference(assembly.image_list(sets))
+    if difference:
+        raise ValueError(
+            f"{folder} is trained on other pictures: {difference}. Give --grow N to go on from its weights for N "
+            "iterations, --fresh to train anew, another --results_path, or --test test to test it as it is."
+        )
+
+
+def _check_base(settings: Settings, task: Task, glass: GLASS) -> None:
+    """Make sure that the model that is to grow fits the options, whatever its images.
+
+    Raises:
+        ValueError: it does not, or there is none.
+    """
+    base = growth.read_base(settings, task)
+    found = options.defaults(NetOptions, TRAINING) | base.state.options
+    for key in ("data", growth.GROWN):
+        found.pop(key, None)
+    _check_settings(settings, task, base.folder, found, done=True)
+    glass.load_weights(base.weights)
+    card_writer.known_card(base.folder)
+
+
 def _check_folder(assembly: Assembly, task: Task, glass: GLASS, sets: ClassSets, fresh: bool) -> None:
     """Make sure that what a class folder holds can be read and tested, or trained on without mixing options."""
     settings, folder = assembly.settings, assembly.settings.class_folder(task)
+    if settings.run.grow:
+        _check_base(settings, task, glass)
+    elif settings.run.train and not folder.exists() and growth.is_complete(
+        growth.grown_folder(settings.models_path, task)
+    ):  # fmt: skip
+        raise ValueError(f"{folder} is gone, and its grown model is there: --accept puts it in its place.")
     best = checkpoint.best_checkpoint(folder) if settings.run.train else checkpoint.require_best(folder)
     if fresh:
         return

@@ -1,11 +1,12 @@
 """Images that training never sees: to set a threshold by, and to choose an epoch on.
 
-Which ones are held out is a function of (seed, class) alone.
+Which ones are held out is a function of (seed, class) alone. Where training goes on with further images, those that it
+knows keep their use, so that none is held out that was trained on, and a share of the new ones is held out.
 """
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from utils import derive_seed
 LOGGER = logging.getLogger(__name__)
 
 
-CALIBRATION = "calibration"  # what images are held out for; options.SYNTHETIC is another
+TRAIN, CALIBRATION = "train", "calibration"
+USES = (TRAIN, CALIBRATION, SYNTHETIC)  # of normal training images: the last two are held out
 
 
 class SyntheticDefects(Dataset):
@@ -69,6 +71,7 @@ class ClassSets:
         test: to test.
         choosing: epochs are evaluated on these.
         calibration: normal ones for the threshold; None where the test set's serve.
+        spoilt: the calibration images, each as it is and with a synthetic defect; None likewise.
     """
 
     rule: str
@@ -76,11 +79,12 @@ class ClassSets:
     test: AnomalyDataset
     choosing: AnomalyDataset | SyntheticDefects
     calibration: AnomalyDataset | None = None
+    spoilt: SyntheticDefects | None = None
 
     def on_grid(self, grid: tuple[int, int]) -> "ClassSets":
         """Return the same images for a feature grid (h, w), on which defects are synthesised."""
-        train = None if self.train is None else self.train.on_grid(grid)
-        return replace(self, train=train, choosing=self.choosing.on_grid(grid))
+        train, spoilt = (None if each is None else each.on_grid(grid) for each in (self.train, self.spoilt))
+        return replace(self, train=train, choosing=self.choosing.on_grid(grid), spoilt=spoilt)
 
     @property
     def entries(self) -> list[Entry]:
@@ -95,6 +99,13 @@ class ClassSets:
         return sorted({path for entry in self.entries for path in (entry.image, *entry.masks)})
 
     @property
+    def uses(self) -> dict[Path, str]:
+        """Return the normal training images and what each serves for, one of USES."""
+        chosen = self.choosing.normals if isinstance(self.choosing, SyntheticDefects) else None
+        parts = zip(USES, (self.train, self.calibration, chosen), strict=True)
+        return {entry.image: use for use, part in parts if part is not None for entry in part.entries}
+
+    @property
     def normals(self) -> int | None:
         """How many normal training images there are, held-out ones included; None where only tests are wanted."""
         if self.train is None:
@@ -106,7 +117,12 @@ class ClassSets:
 
 
 def share_out(
-    train: AnomalyDataset | None, test: AnomalyDataset, selection: Selection, calibration: float, seed: int
+    train: AnomalyDataset | None,
+    test: AnomalyDataset,
+    selection: Selection,
+    calibration: float,
+    seed: int,
+    known: Mapping[Path, str] | None = None,
 ) -> ClassSets:
     """Decide which images serve what, and say so where some are held out.
 
@@ -115,11 +131,12 @@ def share_out(
         selection: the wanted rule.
         calibration: share of the training images that the threshold is calibrated on; 0 for none.
         seed: of the choice.
+        known: images that an earlier training of the class knew, and their use in it, which they keep.
 
     Raises:
         ValueError: there are too few images.
     """
-    rule, choosing, held = selection.rule, test, None
+    rule, choosing, held, spoilt = selection.rule, test, None, None
     if rule == VAL:
         test, choosing = split_test(test, selection.share, seed)
         LOGGER.info("%s: test images that choose the epoch: %d; that are tested: %d.",
@@ -130,26 +147,34 @@ def share_out(
         rule = LAST
         _say_last(test, selection.patience)
     if calibration > 0:
-        train, held = hold_out(train, calibration, seed, CALIBRATION)
-        held = held.without_defects()
+        train, held = hold_out(train, calibration, seed, CALIBRATION, known)
+        held, spoilt = held.without_defects(), SyntheticDefects(held, seed)
         LOGGER.info("%s: normal images held out for the threshold: %d.", train.name, len(held))
     if rule == SYNTHETIC:
-        train, normals = hold_out(train, selection.share, seed, SYNTHETIC)
+        train, normals = hold_out(train, selection.share, seed, SYNTHETIC, known)
         choosing = SyntheticDefects(normals, seed)
         LOGGER.info("%s: normal images held out to choose the epoch, with and without synthetic defects: %d.",
                     train.name, len(normals))  # fmt: skip
-    return ClassSets(rule, train, test, choosing, held)
+    return ClassSets(rule, train, test, choosing, held, spoilt)
 
 
-def hold_out(images: AnomalyDataset, share: float, seed: int, purpose: str) -> tuple[AnomalyDataset, AnomalyDataset]:
+def hold_out(
+    images: AnomalyDataset, share: float, seed: int, purpose: str, known: Mapping[Path, str] | None = None
+) -> tuple[AnomalyDataset, AnomalyDataset]:
     """Split training images into those to train on and those held out, at least one each.
+
+    Of images that are known, those stay held out that were; a share of the others is.
 
     Raises:
         ValueError: there are too few.
     """
-    held = _choose(range(len(images)), share, (seed, images.name, purpose), least=1)
+    uses = [(known or {}).get(entry.image) for entry in images.entries]
+    new = [k for k, use in enumerate(uses) if use is None]
+    least = min(1, len(new) - 1) if known else 1  # a single new picture is trained on
+    held = [k for k, use in enumerate(uses) if use == purpose]
+    held = sorted(held + _choose(new, share, (seed, images.name, purpose), least))
     rest = sorted(set(range(len(images))) - set(held))
-    if not rest:
+    if not rest or not held:
         raise ValueError(f"{images.name}: of {len(images)} training images none can be held out: add normal images.")
     return images.part(rest), images.part(held, held_out=True)
 

@@ -1,6 +1,5 @@
 """All classes of a command line: checked, shared with other processes, each run, and the tables of all."""
 
-import itertools
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,17 +8,18 @@ from pathlib import Path
 import torch
 
 import utils
-from artifacts import class_status, layout
+from artifacts import class_status, layout, run_info
 from artifacts.class_status import Failure
 from artifacts.options import ADAMW, XAVIER
 from datasets.base import JUDGE_ONLY
+from jobs import growth
 from jobs.assembly import Assembly
 from jobs.checks import OUT_OF_MEMORY, check_data, check_run
 from jobs.held_out import ClassSets
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
 from jobs.sharing import Team
-from reporting import report_page, tables
+from reporting import held_out_table, report_page, tables
 from system import claims
 from system.processes import Place, usable_cores
 from training import hypothesis
@@ -79,9 +79,13 @@ class Job:
         if not tasks:
             LOGGER.info("This shard holds none of the %d classes.", len(everything))
             return False
+        if self.settings.run.accept:
+            self._accept(tasks)
         team = Team(self.place, tasks, self.fresh)
         earlier = {task: _inode(task.folder) for task in tasks}
-        sets = {name: self.assembly.sets(name) for name in dict.fromkeys(task.classname for task in tasks)}
+        first = {task.classname: task for task in reversed(tasks)}  # of several backbones
+        sets = {name: self.assembly.sets(name, self._known_images(first[name]))
+                for name in dict.fromkeys(task.classname for task in tasks)}  # fmt: skip
         for name, each in sets.items():
             check_data(self.settings, name, [part for part in (each.train, each.test) if part is not None])
         check_run(self.assembly, tasks, sets, self.fresh)
@@ -92,6 +96,23 @@ class Job:
         if team.last or self.place.world == 1:
             self._conclude()
         return bool(left) or any(class_status.read_failure(task.results) for task in tasks)
+
+    def _known_images(self, task: Task) -> run_info.ImageList | None:
+        """Return the images of an earlier training of a class, where its results stand by it."""
+        if not self.settings.run.train or (self.fresh and not self.settings.run.grow):
+            return None
+        return run_info.read_images(self.settings.earlier_folder(task))
+
+    def _accept(self, tasks: Sequence[Task]) -> None:
+        """Put what has grown in place of the earlier models.
+
+        Raises:
+            ValueError: nothing has grown, or several processes would do it.
+        """
+        if self.place.world > 1:
+            raise ValueError("--accept is done by one process: run it without a launcher, and with one --gpu.")
+        for task in tasks:
+            growth.accept(self.settings.run.results_path, task)
 
     def judge(self) -> bool:
         """Judge the hypothesis of every class from its images and write it down, without training."""
@@ -145,7 +166,8 @@ class Job:
         """Make what is derived from all classes, and show it."""
         results_path = self.settings.run.results_path
         results, page = report_page.collect(results_path)
-        LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path)))
+        held_out = held_out_table.read(results_path, results)
+        LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path), held_out))
         LOGGER.info("Figures are in %s.", results_path / layout.RESULTS_FILE)
         if (results_path / layout.EVAL).is_dir():
             LOGGER.info("Pictures are under %s.", results_path / layout.EVAL)
@@ -169,14 +191,9 @@ def _inode(folder: Path) -> int | None:
 
 
 def _move_aside(folder: Path, earlier: int | None) -> None:
-    """Move a class folder, if it still is an earlier run's, to where no table looks, <parent>/old/<name>-<n>."""
-    if earlier is None or _inode(folder) != earlier:
-        return
-    numbers = itertools.count(1)
-    target = next(path for n in numbers if not (path := folder.parent / "old" / f"{folder.name}-{n}").exists())
-    target.parent.mkdir(exist_ok=True)
-    folder.rename(target)
-    LOGGER.info("%s: the earlier run is kept in %s.", folder.name, target)
+    """Move a class folder out of the way, if it still is an earlier run's."""
+    if earlier is not None and _inode(folder) == earlier:
+        growth.move_aside(folder)
 
 
 def _last_line(error: Exception) -> str:

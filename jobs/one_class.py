@@ -14,12 +14,14 @@ from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
 from datasets.base import AnomalyDataset
-from jobs import card_writer, official, review_pictures
+from jobs import card_writer, growth, official, review_pictures
 from jobs.assembly import Assembly
 from jobs.checks import check_backbone, check_options
-from jobs.held_out import ClassSets
+from jobs.held_out import ClassSets, SyntheticDefects
 from jobs.settings import Task
 from metrics import ImageScores
+from reporting import growth_table
+from reporting.growth_table import NEW, OLD, Growth
 from system import files
 from training import evaluation
 
@@ -46,9 +48,10 @@ class ClassRun:
         self.seed = self.settings.seed(task.choice)
         self.network = assembly.network(task.choice, sets.test.imagesize, self.seed)
         self.glass = self.network.glass
-        self.sets = sets.on_grid(self.glass.grid)
+        self.base = growth.read_base(self.settings, task) if self.settings.run.grow else None
+        self.sets = (self.base.under_its_hypothesis(sets) if self.base else sets).on_grid(self.glass.grid)
         self.before = {path: files.state(path) for path in sets.files}
-        self.contents = assembly.contents(sets)
+        self.contents = assembly.contents(sets.files)
         self.glass.set_model_dir(self.folder.parent, self.name, self.settings.run.results_path)
         self.has_state = (self.folder / STATE).is_file()  # else others trained it, or nobody did
         self.state = RunState.load(self.folder)
@@ -59,6 +62,8 @@ class ClassRun:
         """Train the class unless that is done, test its best and its last weights, and write the results."""
         if self.trains:
             self._train()
+        elif self.sets.train is not None:
+            LOGGER.info("%s: already trained: testing only.", self.name)
         if self.sets.train is not None and self.has_state:
             sampler = self.assembly.sampler(self.sets.train, self.seed)
             review_pictures.keep_synthetic(self.task.results, self.sets.train, sampler, anew=self.trains)
@@ -69,14 +74,21 @@ class ClassRun:
         best = self._test(loader, weights, pictures, tested, worst, painter) | {"epoch": epoch}
         described = self._describe(tested)
         colours = review_pictures.Colours(described.threshold, model_card.scale_of(described))
+        held_out = self.sets.spoilt is not None and len(self.sets.test) == 0
+        if held_out:
+            tested, loader = ImageScores(), self.assembly.test_loader(self.sets.spoilt, self.name)
+            evaluation.evaluate(self.glass.scored(loader), False, pictures, tested, worst, painter)
+            loader = self.assembly.test_loader(self.sets.test, self.name)
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
             last = self._test(loader, latest, shown, painter=painter) | {"epoch": self.state.last_epoch}
         self._check_unchanged()
         result = self._result(best, last, described.checkpoint.select)
-        found = review_pictures.gather(tested, self.sets.normals, colours)
+        found = review_pictures.gather(tested, self.sets.normals, colours, held_out)
         review_pictures.keep(self.task.results, found, result, worst, colours, pictures, self.folder)
+        if self.base:
+            self._compare(weights, described.threshold)
         files.atomic_write(self.task.results / class_results.RESULT_FILE, class_results.to_json(result).encode())
         class_results.write_csv(self.settings.run.results_path)
 
@@ -111,6 +123,8 @@ class ClassRun:
         files.remove_partial(self.folder, age=0)
         utils.fix_seeds(self.seed)
         kept = self.settings.training_options(choice) | {"data": self.assembly.fingerprint(sets)}
+        if self.base:
+            kept[growth.GROWN] = self.base.grown
         selection = dataclasses.replace(self.settings.selection, rule=sets.rule, wanted_share=None)
         given = dataclasses.asdict(self.settings.net) | dataclasses.asdict(self.settings.data)
         origin = {"name": self.name, "training_seed": self.seed, "options": given, **kept}
@@ -121,8 +135,33 @@ class ClassRun:
         )
         device = utils.device_name(self.assembly.device)
         with run_info.recorded(self.folder, origin, device), sets.train.kept_pixels():
+            run_info.write_images(self.folder, self.assembly.image_list(sets))
+            if self.base and not self.state.weights:
+                self.glass.start_from(self.base.weights)
             self.glass.trainer(*loaders, self.name, kept, selection, self.state)
         self.has_state = True
+
+    def _compare(self, weights: Path, threshold: model_card.Threshold | None) -> None:
+        """Hold the grown model against the one that it comes from, on images that neither was trained on."""
+        base, held = self.base, self.sets.spoilt
+        if held is None:
+            LOGGER.info("%s: no pictures are held out, which would tell the old model from the new one: dataset "
+                        "--calibration 0.1.", self.name)  # fmt: skip
+            return
+        models = {OLD: (base.weights, base.threshold(self.settings.run.false_alarm_rate)), NEW: (weights, threshold)}
+
+        def score(weights: Path, images: SyntheticDefects) -> ImageScores:
+            self.glass.load_weights(weights)
+            return self._scored(images)
+
+        digests = {each.sha256 for each in base.images.images.values()}
+        known = {path for path, digest in self.contents.items() if digest in digests}
+        found = Growth(base.grown, growth.compare(held, known, models, score))
+        growth_table.write(self.folder, found)
+        LOGGER.info("%s: the model that grew, and the new one in %s:\n%s", self.name, self.folder,
+                    growth_table.to_text(found))  # fmt: skip
+        LOGGER.info("%s: the same command with --accept in place of --grow puts it in place of the old one, which is "
+                    "kept.", self.name)  # fmt: skip
 
     def _keep_backbone(self) -> None:
         """Keep the weights of a backbone that cannot be fetched again beside the models."""
@@ -184,7 +223,7 @@ class ClassRun:
         """Return the card that describes the best weights; None where they are new."""
         return None if self.trains else card_writer.known_card(self.folder)
 
-    def _scored(self, images: AnomalyDataset) -> ImageScores:
+    def _scored(self, images: AnomalyDataset | SyntheticDefects) -> ImageScores:
         """Score images with the weights that are loaded."""
         found = ImageScores()
         evaluation.evaluate(self.glass.scored(self.assembly.test_loader(images, self.name)), record=found)

@@ -32,6 +32,7 @@ HEIGHT = 224  # of a picture
 JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
 APART = 3  # pixels between a defect and its outline
+SPOILT = ("held out", "synthetic defect")  # kinds of held-out images
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,18 @@ class Worst:
         return {label: [panels for _, panels in ranked] for label, ranked in self.ranked.items()}
 
 
-def gather(tested: ImageScores, train_images: int | None, colours: Colours) -> Evidence:
-    """Return what is known of a test but its figures: scores and curves, the class's training images, the threshold."""
+def gather(tested: ImageScores, train_images: int | None, colours: Colours, held_out: bool = False) -> Evidence:
+    """Return what is known of a test but its figures: scores and curves, the class's training images, the threshold.
+
+    Where there are no test images, `tested` may be of held-out ones; of them there are no curves.
+    """
     threshold, scale = (None if each is None else asdict(each) for each in (colours.threshold, colours.scale))
-    found = Evidence(train_images=train_images, threshold=threshold, scale=scale)
+    found = Evidence(train_images=train_images, threshold=threshold, scale=scale, held_out=held_out)
     found.add(tested.paths, tested.labels, tested.scores)
-    found.add_curves(tested.curves)
+    if held_out:
+        found.kinds = [SPOILT[label] for label in found.labels]
+    else:
+        found.add_curves(tested.curves)
     if threshold is not None:
         found.judge()
     return found

@@ -1,6 +1,6 @@
 """The settings of a run, and what follows from them: backbones, classes, folders, and what training depends on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,16 +47,29 @@ class Task:
 class Settings:
     """The three parts of a command line.
 
+    Attributes:
+        before: results folder of the models that grow, whose own results go into a folder in it; None without --grow.
+
     Raises:
-        ValueError: an unknown backbone, or options of the selection that do not fit together.
+        ValueError: an unknown backbone, or options that do not fit together.
     """
 
     run: RunOptions
     net: NetOptions
     data: DataOptions
+    before: Path | None = None
 
     def __post_init__(self) -> None:
         _ = self.choices, self.selection  # refuse what is wrong with them before anything else is done
+        if self.run.grow and len(self.choices) > 1:
+            raise ValueError("--grow is about one backbone: give one -b.")
+
+    @classmethod
+    def of(cls, run: RunOptions, net: NetOptions, data: DataOptions) -> "Settings":
+        """Make the settings of a command line."""
+        if not run.grow:
+            return cls(run, net, data)
+        return cls(replace(run, results_path=run.results_path / layout.GROWN), net, data, run.results_path)
 
     @cached_property
     def choices(self) -> list[Choice]:
@@ -76,7 +89,7 @@ class Settings:
     @property
     def judge_path(self) -> Path:
         """Folder of the judgements of hypotheses."""
-        return self.run.results_path / layout.JUDGE
+        return (self.before or self.run.results_path) / layout.JUDGE
 
     def name(self, classname: str) -> str:
         """Return "<dataset>_<class>"."""
@@ -89,6 +102,14 @@ class Settings:
     def class_folder(self, task: Task) -> Path:
         """Return the folder of a class's weights."""
         return self.models(task.choice) / task.planned.name
+
+    def earlier_folder(self, task: Task) -> Path:
+        """Return the folder of the class that the images' uses stand by: that which grows, or the class's own."""
+        return layout.class_folder(self.before or self.models_path, task.choice.index, task.planned.name)
+
+    def kept_before(self, choice: Choice) -> Path | None:
+        """Return where weights of the backbone of models that grow are kept, if they are; None without --grow."""
+        return self.before and layout.models_folder(self.before, choice.index) / layout.BACKBONE_FILE
 
     def seed(self, choice: Choice) -> int:
         """Return the seed of a backbone's training."""

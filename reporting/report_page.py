@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,8 +27,10 @@ from artifacts.test_scores import Evidence
 from datasets import published
 from metrics import FPR_LIMIT, compute_imagewise_retrieval_metrics
 from reporting import comparison as paper
+from reporting import growth_table, held_out_table, review, tables
 from reporting import plots as svg
-from reporting import review, tables
+from reporting.growth_table import Growth
+from reporting.held_out_table import HeldOut
 from system import claims, files
 
 LOGGER = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class ClassPage:
     kinds: list[dict[str, Any]] = field(default_factory=list)
     pictures: dict[str, list[Picture]] = field(default_factory=dict)  # by review's names
     provenance: dict[str, str] = field(default_factory=dict)
+    held_out: HeldOut | None = None  # of a class without test images
+    growth: Growth | None = None  # of a grown model
 
     @property
     def threshold(self) -> float | None:
@@ -130,7 +134,10 @@ def build(results_path: Path) -> str:
     of_class = [row for row in rows if row.name in {result.name for result in results}]
     several = len({result.backbone_index for result in results}) > 1
     own = {key: class_results.OFFICIAL[key] for key in class_results.official(results)}
+    untested = held_out_table.read(results_path, results)
     pages = [_class_page(*each, several) for each in zip(folders, results, of_class, found, strict=True)]
+    for key, page in zip(keys, pages, strict=True):
+        page.held_out = untested.get(key)
     _share_pictures(pages, folders)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -141,8 +148,10 @@ def build(results_path: Path) -> str:
     environment.filters["recipe"] = tables.recipe_text
     return environment.get_template("report.html").render(
         pages=pages,
-        groups=_groups(results),
-        rows=[row for row in rows if row.published],
+        groups=_groups(results, untested),
+        holding=held_out_table.HEADINGS,
+        growing=growth_table,
+        rows=[row for row in rows if row.published and row not in [page.comparison for page in pages if page.held_out]],
         metrics=class_results.METRICS | own,
         own=own,
         absent=math.nan,
@@ -166,6 +175,7 @@ def _class_page(
     card, run = _read_json(folder / model_card.FILE), _read_json(folder / run_info.RUN_FILE)
     told = {"options", *result.settings}
     run = {key: value for key, value in run.items() if key not in told}
+    page.growth = growth_table.read(folder)
     page.provenance = _flat({"training": run, model_card.FILE: card.get("provenance")})
     if found is None:
         return page
@@ -235,13 +245,14 @@ def _kinds(page: ClassPage) -> list[dict[str, Any]]:
 
 
 def _groups(
-    results: Sequence[class_results.Result],
+    results: Sequence[class_results.Result], untested: Collection[held_out_table.Place]
 ) -> list[tuple[str, list[class_results.Result], class_results.Result]]:
-    """Return, per backbone, its name, the results of its classes, and their mean."""
+    """Return, per backbone, its name, the results of its classes that have test images, and their mean."""
     groups: dict[int, list[class_results.Result]] = {}
     for result in results:
         groups.setdefault(result.backbone_index, []).append(result)
-    return [(group[0].backbone, group, class_results.mean(group)) for group in groups.values()]
+    tested = {index: [each for each in group if (index, each.name) not in untested] for index, group in groups.items()}
+    return [(group[0].backbone, tested[index], class_results.mean(tested[index])) for index, group in groups.items()]
 
 
 def _share_pictures(pages: Sequence[ClassPage], folders: Sequence[Path]) -> None:

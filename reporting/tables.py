@@ -5,13 +5,15 @@ Run as `python -m reporting.tables RESULTS_CSV ...`, it prints the table of each
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from artifacts.class_results import METRICS, OFFICIAL, Result, from_csv, mean, official
 from artifacts.class_status import Failure
 from artifacts.options import recipe_sets, settings_text
+from reporting import held_out_table
+from reporting.held_out_table import HeldOut, Place
 from system.logs import log_to_screen
 
 CHOSEN = {  # rule of training/selection.py -> what the heading says of the best epoch
@@ -25,10 +27,13 @@ LINE_WIDTH = 120
 OWN = "own evaluation"  # of a data set: heading of its figures
 
 
-def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
+def to_text(
+    results: Sequence[Result], failures: Sequence[Failure] = (), held_out: Mapping[Place, HeldOut] | None = None
+) -> str:
     """Return the table for the screen: best and last epoch side by side; a part per backbone, each with its mean.
 
-    A class that failed has a line that says why, in its place and instead of figures of an earlier run.
+    A class that failed has a line that says why, in its place and instead of figures of an earlier run. Classes without
+    test images that are among `held_out` have a table of their own.
     """
     failed = {(failure.planned.backbone_index, failure.planned.name): failure for failure in failures}
     rows = [result for result in results if (result.backbone_index, result.name) not in failed]
@@ -38,7 +43,7 @@ def to_text(results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
     for row in rows:
         groups[row.backbone_index].append(row)
     errors = {place: failure.error for place, failure in failed.items()}
-    return "\n\n".join(_table(rows, errors) for rows in groups.values())
+    return "\n\n".join(part for rows in groups.values() for part in _parts(rows, errors, held_out or {}))
 
 
 def print_tables(paths: Sequence[Path]) -> None:
@@ -59,8 +64,28 @@ def print_tables(paths: Sequence[Path]) -> None:
         print(f"Mean of each, and the mean over {len(rows)}\n{to_text(rows)}")
 
 
-def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str:
-    width = min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
+def _parts(rows: Sequence[Result], errors: Mapping[Place, str], held_out: Mapping[Place, HeldOut]) -> Iterator[str]:
+    """Yield a backbone's tables: of the classes with test images, and of those without."""
+    places = {(row.backbone_index, row.name): row for row in rows}
+    untested = {place[1]: held_out[place] for place in places if place in held_out and place not in errors}
+    tested = [row for row in rows if row.name not in untested]
+    if tested:
+        yield _table(tested, errors)
+    if untested:
+        lines = [held_out_table.to_text(rows[0].backbone, untested, _width(rows))]
+        yield "\n".join(lines + _recipes([row for row in rows if row.name in untested], _width(rows)))
+
+
+def _width(rows: Sequence[Result]) -> int:
+    return min(NAME_WIDTH, max(len(name) for row in rows for name in (row.name, row.backbone, "Mean")))
+
+
+def _recipes(rows: Iterable[Result], width: int) -> list[str]:
+    return [f"{'':{width}} | {recipe}" for recipe in dict.fromkeys(map(recipe_text, rows)) if recipe]
+
+
+def _table(rows: Sequence[Result], errors: Mapping[Place, str]) -> str:
+    width = _width(rows)
     done = [row for row in rows if (row.backbone_index, row.name) not in errors]
     heads = " ".join(f"{head:>5}" for head in (*METRICS.values(), "epoch"))
     own = _official_lines(done, width)
@@ -70,8 +95,7 @@ def _table(rows: Sequence[Result], errors: Mapping[tuple[int, str], str]) -> str
     titles = f"{rows[0].backbone[:width]:{width}} | {heads} | {heads}"
     rule = "-" * len(titles)
     lines = [_line(row, width, errors.get((row.backbone_index, row.name))) for row in rows]
-    recipes = [f"{'':{width}} | {recipe}" for recipe in dict.fromkeys(map(recipe_text, done)) if recipe]
-    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width), *own, *recipes])
+    return "\n".join([top, titles, rule, *lines, rule, _line(mean(done), width), *own, *_recipes(done, width)])
 
 
 def _official_lines(rows: Sequence[Result], width: int) -> list[str]:

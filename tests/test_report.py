@@ -20,12 +20,15 @@ from PIL import Image
 import report
 from artifacts import class_results, model_card, run_info, test_scores
 from artifacts.test_scores import Evidence
-from reporting import report_page, review
+from reporting import growth_table, report_page, review
+from reporting.growth_table import Growth, Judged
 from system import files
 from tests.long.browser import Keyboard, browse, complaints, in_browser
 
 EVIL = "<b>&\"'x"
 CURVE = [[0, 0.5, 1], [0, 0.75, 1]]
+THRESHOLD = {"score": 0.9, "pixel": 0.9, "false_alarm_rate": 0.01, "promised_rate": 0.5, "basis": "held-out normals"}
+THRESHOLD |= {"count": 1}
 VOID = {"meta", "link", "img", "wbr", "br", "path", "use", "rect"}
 
 
@@ -196,11 +199,44 @@ def test_evidence_of_another_test_is_left_out(tmp_path: Path) -> None:
 
 def test_a_class_without_test_images(tmp_path: Path) -> None:
     folder = add_class(tmp_path, best={}, last={})
-    content = {"figures": {}, "train_images": 12, "threshold": {"score": 0.9, "basis": "held-out normals", "count": 1}}
+    content = {"figures": {}, "train_images": 12, "threshold": THRESHOLD}
     (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
     text = Parsed(report_page.build(tmp_path)).text
     assert "12 normal training images; no test images." in text
-    assert "Threshold 0.90000, set by 1 held-out normal." in text
+    promise = "at most 50 % false alarms; 98 more held-out good pictures promise 1 %"
+    assert f"Threshold 0.90000, set by 1 held-out normal: {promise}; test the class again" in text
+    assert f"python predict.py --model {folder} --out first PICTURES" in text
+    assert "I-AUC" not in text and " - -" not in text
+
+
+def test_a_class_without_test_images_shows_what_is_held_out(tmp_path: Path) -> None:
+    add_class(tmp_path, "mvtec_nut")
+    page = report_page.build(tmp_path)
+    folder = add_class(tmp_path, best={}, last={})
+    scores = {"labels": [0, 1, 0, 1], "scores": [0.2, 0.95, 0.4, 0.5], "images": ["bolt/1.png"] * 4}
+    content = {"figures": {}, "train_images": 12, "threshold": THRESHOLD, "held_out": True, **scores}
+    content["kinds"] = ["held out", "synthetic defect"] * 2
+    (folder / test_scores.EVIDENCE_FILE).write_text(json.dumps(content))
+    parsed = Parsed(report_page.build(tmp_path))
+    assert "mvtec_screw 2 0.30000 0.40000 0.90000 1 of 2 3" in parsed.text
+    assert "12 normal training images; no test images. Epoch 3." in parsed.text
+    assert "Synthetic defects with the lowest scores" in parsed.text
+    assert "Held-out good pictures with the highest scores" in parsed.text
+    assert "held out normal 2 0.20000 0.30000 0.40000 - 0" in parsed.text
+    assert parsed.text.count("I-AP") == Parsed(page).text.count("I-AP")  # the other class's
+
+
+def test_a_grown_model_stands_beside_the_old_one(tmp_path: Path) -> None:
+    folder = add_class(tmp_path)
+    rows = [
+        Judged("old", "old", 4, 0.2, 0.3, 0.3, 0, 3, True),
+        Judged("new", "new", 1, 0.1, 0.1, None, None, None, False),
+    ]
+    growth_table.write(folder, Growth("200 iterations from ckpt_best_3.pth sha256:12ab", rows))
+    text = Parsed(report_page.build(tmp_path)).text
+    assert "the old training old 4 0.20000 0.30000 0.30000* 0 of 4 3 of 4" in text
+    assert "the new pictures new 1 0.10000 0.10000 - - -" in text
+    assert "Grown by 200 iterations from ckpt_best_3.pth." in text
 
 
 def test_pictures_of_earlier_versions_are_not_said_to_have_todays_colours(tmp_path: Path) -> None:

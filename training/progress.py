@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import utils
 from artifacts import class_status, layout
 from artifacts.class_status import Standing
 from artifacts.curves import EPOCH, ITERATION, NOISE_LOSS, CurveWriter
+from artifacts.options import QUICK, RECIPES
 from artifacts.tensorboard import ScalarWriter
 from artifacts.test_scores import EVALUATIONS, RAW
 from system.progress_bar import hidden
@@ -26,6 +28,8 @@ SEEN = 0.95 * CHANCE  # below it, the noise is seen
 LINE_SECONDS = 10  # between two plain lines at epochs' ends, where no terminal shows the bar
 STEP_SECONDS = 60  # the same within an epoch
 RECORD_SECONDS = 5  # between two records for status.py
+WARM, TIMED = 2, 3  # iterations of a session that are left out of the forecast, and those that it is made of
+QUICK_SHARE = 0.5  # of a run's iterations, below which the quick recipe's are worth a word
 
 
 @torch.no_grad()
@@ -62,6 +66,7 @@ class Progress:
         self.steps, self.iteration = steps, start
         self.steps_left, self.steps_done = iterations - start, 0
         self.sees_noise = False
+        self.warm = math.nan  # when the iterations began that are timed
         self.shown: dict[str, str] = {}
         self.waiting: list[tuple[torch.Tensor, list[str]]] = []  # iterations whose values are still on the device
         self.curves: list[np.ndarray] = []  # of the epoch
@@ -76,7 +81,25 @@ class Progress:
         self.waiting.append((curves, pictures))
         self.bar.update()
         self.steps_done += 1
-        self._line(STEP_SECONDS)
+        if self.steps_done in (WARM, WARM + TIMED):
+            curves.cpu()  # waits for the device
+        now = self._line(STEP_SECONDS)
+        if self.steps_done == WARM:
+            self.warm = now
+        if self.steps_done == WARM + TIMED:
+            self._forecast((now - self.warm) / TIMED, curves.device)
+
+    def _forecast(self, pace: float, device: torch.device) -> None:
+        """Say how long the iterations that are left take, by the seconds of the first ones."""
+        left, quick = self.steps_left - self.steps_done, RECIPES[QUICK]["iterations"]
+        if left <= 0:
+            return
+        shorter = ""
+        if quick <= QUICK_SHARE * (self.iteration + len(self.waiting) + left):
+            shorter = f"; --recipe quick has {quick} iterations, {rough_time(quick * pace)}"
+        where = "this CPU" if device.type == "cpu" else utils.device_name(device)
+        LOGGER.info("%s: training takes %s on %s: %d iterations of %.2g s, evaluations not counted%s.", self.name,
+                    rough_time(left * pace), where, left, pace, shorter)  # fmt: skip
 
     def take(self) -> None:
         """Bring the values of the latest iterations to the host, all at once, and write them down.
@@ -149,18 +172,23 @@ class Progress:
         self.bar.set_postfix(self.shown)
         self._line(LINE_SECONDS if epoch + 1 < self.epochs else 0)
 
-    def _line(self, seconds: float) -> None:
-        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record."""
+    def _line(self, seconds: float) -> float:
+        """Log where training stands, unless a bar shows it or the last line is younger than this; keep the record.
+
+        Returns:
+            the time on the clock.
+        """
         now = time.monotonic()
         pace = (now - self.started) / max(self.steps_done, 1)
         left = timedelta(seconds=round(pace * (self.steps_left - self.steps_done)))
         if now - self.last_record >= RECORD_SECONDS:
             self._record(now, left)
         if not self.bar.disable or now - self.last_line < seconds:
-            return
+            return now
         self.last_line = now
         shown = " ".join(f"{key} {value}" for key, value in self.shown.items())
         LOGGER.info("%s: %s, %.2f s/it, %s left", self.name, shown or f"{self.steps_done} iterations", pace, left)
+        return now
 
     def _record(self, now: float, left: timedelta | None) -> None:
         """Keep what status.py shows of a class in training."""
@@ -175,6 +203,14 @@ class Progress:
         with suppress(OSError):  # which may be why training ends
             self._record(self.last_record, None)
         self.writer.close()
+
+
+def rough_time(seconds: float) -> str:
+    """Say how long something takes, to two digits: "about 40 s", "about 35 minutes", "about 5.2 hours"."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"about {float(f'{seconds / length:.2g}'):g} {unit}"
+    return f"about {float(f'{seconds:.2g}'):g} s"
 
 
 def _pair(record: dict[str, float]) -> str:

@@ -241,3 +241,14 @@ def test_a_summary_is_of_plain_numbers() -> None:
     found = Summary.of(np.array([1, 2, 6], np.float32))
     assert dataclasses.astuple(found) == (3, 3.0, pytest.approx(math.sqrt(14 / 3)), 1.0, 2.0, 6.0)
     assert {type(each) for each in dataclasses.astuple(found)} == {int, float}
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "missing"), [(4, 0.01, 95), (99, 0.01, 0), (98, 0.01, 1), (4, 0.2, 0), (3, 0.07, 11)]
+)
+def test_a_threshold_tells_how_many_more_images_its_rate_takes(count, rate, missing):
+    found = Calibration.of(model_card.HELD_OUT, np.linspace(0.1, 0.2, count), np.linspace(0.1, 0.2, count)).threshold(
+        rate
+    )
+    assert found.missing == missing
+    assert model_card.conformal_rank(count + missing, rate) <= count + missing

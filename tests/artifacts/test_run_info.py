@@ -5,6 +5,8 @@ import subprocess
 import sys
 from importlib import metadata
 
+import pytest
+
 from artifacts import run_info
 
 
@@ -38,3 +40,24 @@ def test_git_is_not_needed(monkeypatch):
 
 def test_the_date_has_a_time_zone():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", run_info.date())
+
+
+def images(**digests):
+    return run_info.ImageList({f"{name}.png": run_info.Listed(digest, "train") for name, digest in digests.items()})
+
+
+def test_lists_of_images_tell_how_they_differ():
+    before = images(a="1", b="2")
+    assert before.difference(images(b="2", a="1")) == ""
+    assert before.difference(images(a="1", b="2", c="3")) == "2 pictures then, 3 now"
+    assert before.difference(images(a="1", b="9")) == "1 of 2 pictures are others than then, e.g. b.png"
+    assert before.difference(images(a="1", c="2")) == "1 of 2 pictures are others than then, e.g. c.png"
+
+
+def test_a_list_of_images_is_read_as_it_was_written(tmp_path):
+    assert run_info.read_images(tmp_path) is None
+    run_info.write_images(tmp_path, images(a="1", **{"Ж\udcff": "2"}))
+    assert run_info.read_images(tmp_path) == images(a="1", **{"Ж\udcff": "2"})
+    (tmp_path / run_info.IMAGES_FILE).write_text('{"images": [1]}')
+    with pytest.raises(ValueError, match="images.json is damaged"):
+        run_info.read_images(tmp_path)

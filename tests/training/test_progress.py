@@ -8,7 +8,7 @@ from artifacts import class_status
 from artifacts.class_status import Standing
 from artifacts.curves import NOISE_LOSS
 from training import progress
-from training.progress import CURVES, Progress
+from training.progress import CURVES, Progress, rough_time
 
 
 @pytest.fixture
@@ -83,3 +83,36 @@ def test_leaving_chance_on_the_noise_is_said_once(lines, tmp_path):
     said = [record.getMessage() for record in lines.records if "tells noise" in record.getMessage()]
     expected = "the discriminator tells noise from normal since epoch 2: their loss is 1.20, chance is 1.39."
     assert said == [f"mvtec_nut: {expected}"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.434, "about 0.43 s"), (94, "about 94 s"), (2110, "about 35 minutes"),
+                                               (7199, "about 120 minutes"), (18_720, "about 5.2 hours")])  # fmt: skip
+def test_times_are_told_to_two_digits(seconds, text):
+    assert rough_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("iterations", "quick"), [(645, "; --recipe quick has 320 iterations, about {:.2g} s"), (605, "")]
+)
+def test_the_first_iterations_tell_how_long_training_takes(caplog, monkeypatch, tmp_path, iterations, quick):
+    caplog.set_level("INFO")
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown = Progress("mvtec_nut", iterations, 5, 0, 0, tmp_path)
+    for seconds in (40, 20, 0.2, 0.2, 0.2, 9, 9):  # the first two are not counted
+        clock[0] += seconds
+        shown.step(torch.full((len(CURVES),), 0.5), [])
+    found = [each.getMessage() for each in caplog.records if "training takes" in each.getMessage()]
+    left = iterations - 5
+    told = (
+        f"mvtec_nut: training takes {rough_time(0.2 * left)} on this CPU: {left} iterations of 0.2 s, evaluations not "
+    )
+    assert found == [told + "counted" + quick.format(64) + "."]
+
+
+def test_a_run_that_is_over_at_once_tells_nothing_of_its_length(caplog, tmp_path):
+    caplog.set_level("INFO")
+    shown = Progress("mvtec_nut", 5, 5, 0, 0, tmp_path)
+    for _ in range(5):
+        shown.step(torch.full((len(CURVES),), 0.5), [])
+    assert "training takes" not in caplog.text

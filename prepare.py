@@ -5,6 +5,7 @@ visa-split writes VisA's list of images where it is missing; preview shows the s
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,9 +168,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 @layout_option
 @click.option("--subdatasets", "-d", multiple=True, required=True, help="Class. Can be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace masks that are already there.")
+@click.option("--keep_holes", is_flag=True, help="Holes that the part encloses show the background.")
 def fgmask(
-    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], overwrite: bool, bits: int | None,
-    normal_dir: tuple[str, ...], defect_dir: tuple[str, ...], sidecars: str,
+    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], overwrite: bool, keep_holes: bool,
+    bits: int | None, normal_dir: tuple[str, ...], defect_dir: tuple[str, ...],
+    sidecars: str,
 ) -> None:  # fmt: skip
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
     LOGGER.info("%s", foreground_masks.METHOD)
@@ -180,7 +183,13 @@ def fgmask(
         questions = [] if layout == VISA else listing.questions(tree.folder, layout == FOLDER, rules)
         if questions:
             raise ValueError(str(questions[0]))
-        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits)
+        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits, keep_holes)
+    named = {"-d": subdatasets, "--normal_dir": normal_dir if normal_dir != (listing.GOOD,) else (),
+             "--defect_dir": defect_dir, "--sidecars": (sidecars,) * (sidecars != listing.ASK),
+             "--bits": (bits,) * (bits is not None), "--fg": (1,)}  # fmt: skip
+    given = [str(part) for option, values in named.items() for value in values for part in (option, value)]
+    line = shlex.join(["python", "main.py", "net", "dataset", *given, layout, str(data_path)])
+    LOGGER.info("Now train with --fg 1: %s", line)
 
 
 @prepare.command()

@@ -5,6 +5,7 @@ visa-split writes VisA's list of images where it is missing; preview shows the s
 """
 
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -245,23 +246,29 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
 
     It takes the `dataset` part of a run's command line and ignores what does not change a picture. The mask is the
     one that the network learns, on a feature grid of 8 pixels, which most backbones have. --fg 2 uses the judgements
-    of earlier runs in --results_path.
+    of earlier runs in --results_path. The smallest and the largest defect of these samples are told in the camera's
+    pixels: connected spots of a mask count as defects of their own.
     """
     data = main.dataset.callback(**options)
     if data.distribution == JUDGE_ONLY:
         raise ValueError(f"--distribution {JUDGE_ONLY} makes no synthetic defects: give the one to train with.")
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out} must end in .png.")
-    cells = []
+    cells, sizes = [], []
     for classname in data.subdatasets:
         train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / JUDGE)
         if data.calibration:  # share of the images that training never sees
             train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
-        examples = first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count)
-        cells += [example.cell(classname) for example in examples]
+        train_set = assembly.with_real_defects(data, train_set, {})
+        shown = list(first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count))
+        sizes += [size for example in shown for size in example.sizes(train_set.geometry)]
+        cells += [example.cell(classname) for example in shown]
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
     LOGGER.info("%s (normal | mask | synthetic defect): %s", count, out)
+    small, large = (pick(sizes, key=math.prod) for pick in (min, max))
+    LOGGER.info("Synthetic defects, in pixels of the pictures as they are: the smallest is %d wide and %d high, the "
+                "largest %d and %d.", *small, *large)  # fmt: skip
 
 
 if __name__ == "__main__":

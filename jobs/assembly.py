@@ -1,7 +1,8 @@
 """Settings to data and networks: the readers, loaders and networks of a run."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import utils
 from artifacts import layout, options, run_info
 from artifacts.options import MODEL, DataOptions
 from datasets.base import AnomalyDataset, DatasetSplit
+from datasets.defects.real import Reader
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
 from datasets.sampler import EpochSampler
@@ -82,9 +84,13 @@ class Assembly:
 
     def sets(self, classname: str) -> ClassSets:
         """Make the sets of a class, and decide which images are held out of training."""
-        *train, test = self.opened(classname)
+        *train, test = opened = self.opened(classname)
         share, seed = self.settings.data.calibration, self.settings.run.seed
-        return share_out(train[0] if train else None, test, self.settings.selection, share, seed)
+        sets = share_out(train[0] if train else None, test, self.settings.selection, share, seed)
+        if sets.train is None:
+            return sets
+        known = {seen.digest: path for each in opened for path, seen in each.pictures.items()}
+        return replace(sets, train=with_real_defects(self.settings.data, sets.train, known))
 
     def contents(self, sets: ClassSets) -> dict[Path, str]:
         """Return the digests of a class's images and masks, as they were when this was asked first."""
@@ -96,7 +102,8 @@ class Assembly:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
             textures, root = sets.train.textures.paths, self.settings.data.data_path
-            found = run_info.fingerprint(self.contents(sets), textures, root)
+            real = {} if sets.train.real is None else run_info.digests(sets.train.real.files)
+            found = run_info.fingerprint(self.contents(sets) | real, textures, root)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 
@@ -145,6 +152,29 @@ class Assembly:
     def kept_weights(self, choice: Choice) -> Path:
         """Return where weights of a backbone are kept that cannot be fetched again."""
         return self.settings.models(choice) / layout.BACKBONE_FILE
+
+
+def with_real_defects(data: DataOptions, train_set: AnomalyDataset, known: Mapping[str, Path]) -> AnomalyDataset:
+    """Return training images whose local anomalies are in part confirmed defects, if such are given.
+
+    They lie in --real_defects, or where that has a folder of the class's name, there.
+
+    Args:
+        data: options of the command `dataset`.
+        train_set: without the images that are held out.
+        known: pictures that may not be among the defects, by Picture.digest.
+
+    Raises:
+        ValueError, FileNotFoundError: there are none, or they do not fit.
+    """
+    if data.real_defects is None or train_set.textures is None:
+        return train_set
+    folder = Path(data.real_defects)
+    own = folder / train_set.classname
+    if len(set(data.subdatasets)) > 1 and not own.is_dir():
+        raise FileNotFoundError(f"{own} does not exist: with several classes --real_defects has a folder for each.")
+    reader = Reader(train_set.geometry, train_set.bits, [entry.image for entry in train_set.entries])
+    return train_set.with_real_defects(reader.read(own if own.is_dir() else folder, known), data.real_share)
 
 
 def open_set(data: DataOptions, classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:

@@ -9,7 +9,7 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import OWN, TRAINING, VAL_SPLIT, NetOptions
+from artifacts.options import LATER, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
@@ -113,11 +113,12 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
         return
     settings, folder = assembly.settings, assembly.settings.class_folder(task)
     wanted = settings.training_options(task.choice)
-    found = options.defaults(NetOptions, TRAINING) | state.options  # a version of before may lack some
+    before = options.defaults(NetOptions, TRAINING) | options.defaults(DataOptions, LATER)
+    found = before | state.options  # a version of before may lack some
     data = found.pop("data", None)
     known = found if state.finished else {**wanted, **found}
     pairs = [(key, found.get(key), wanted.get(key)) for key in known]
-    changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+    changed = [f"{key} {then}, now {now}" for key, then, now in pairs if then != now]
     advice = "give another --results_path, or --fresh to start over"
     if changed:
         raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")

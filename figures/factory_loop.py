@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 960, 400
-LETTER = 8.4  # pixels that a letter is wide, at most, at the headings' size; 6.6 at the notes'
-NOTE = 6.6
 INK, QUIET, LINE = "#1c1f23", "#5a626b", "#5a626b"
 PLAIN, MADE, ACT = "#eef1f4", "#dbe7f5", "#fbe3c8"  # pictures, what the program does, what people do
 
@@ -58,7 +56,7 @@ def draw() -> str:
         x, low, high = _middle(below), BOXES[below].y, BOXES[above].y + BOXES[above].height
         parts += [_line([(x - 30, RAIL), (x - 30, low)]), _line([(x + 30, low), (x + 30, high)])]
     parts.append(_line([(middle, RAIL), (middle, BOXES["drift"].y)]))
-    parts.append(_text(_middle("train") - 46, RAIL - 10, "sorted by what was wrong", QUIET, 12, "start"))
+    parts.append(_text(_middle("predict") + 134, RAIL - 10, "sorted by what was wrong", QUIET, 12))
     parts += [part for box in BOXES.values() for part in _box(box)]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -74,8 +72,8 @@ def _box(box: Box) -> list[str]:
     return [frame, _text(x + width // 2, y + 28, head, INK, 15), *lines]
 
 
-def _text(x: int, y: int, text: str, colour: str, size: int, anchor: str = "middle") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{escape(text)}</text>'
+def _text(x: int, y: int, text: str, colour: str, size: int) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="middle" font-size="{size}" fill="{colour}">{escape(text)}</text>'
 
 
 def _line(points: list[tuple[int, int]], tip: bool = True) -> str:

@@ -56,7 +56,7 @@ def test_command_lines_parse(name, command):
 def test_commands_are_found_and_wrong_ones_would_be_seen():
     assert len(COMMANDS) > LEAST
     assert {"README.md", "docs/backbones.md", "docs/results.md"} <= {name for name, _ in COMMANDS}  # fenced, indented
-    wrong = ["python main.py net --meta_epoch 4x dataset -d a folder b", "python gone.py", "bash shell/gone.sh", "ls",
+    wrong = ["python main.py net --meta_epoch 4x dataset -d a folder b", "python gone", "bash shell/gone.sh", "ls",
              "python main.py net dataset -d a --opacity 2 folder b", "python prepare.py check --shows 1 a",
              "python -m tests.long.faults --kill 1", "GONE=1 bash shell/run-mvtec.sh"]  # fmt: skip
     for command in wrong:

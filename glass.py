@@ -386,12 +386,13 @@ class GLASS(nn.Module):
 
     @torch.no_grad()
     def scored(
-        self, loader: Iterable[dict], cache: FeatureCache | None = None
+        self, loader: Iterable[dict], cache: FeatureCache | None = None, describe: bool = False
     ) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
         """Score images batch by batch: yield the batch, image scores [B] and anomaly maps [B, H, W], both in (0, 1).
 
         An image's score is the maximum of its grid of scores, before any resizing or smoothing. On padding maps are
         NaN. A cache is filled on the way; once it is full it stands for the loader, and its batches have no images.
+        With describe, the batch has mean_feats, the mean features of its images [B, C], too.
         """
         self.set_training(False)
         head = self.heads.now(self.patch_embedding.spans, self.grid)
@@ -401,6 +402,9 @@ class GLASS(nn.Module):
             if cache is not None and not known:
                 cache.put(batch, pooled)
             scores = head(pooled)  # [B, h, w]
+            if describe:
+                valid = utils.send(batch["valid"], self.device) if "valid" in batch else None
+                batch = batch | {"mean_feats": padding.mean_feats(pooled, valid)}
             if "valid" in batch:  # what the discriminator says of padding means nothing: the picture's border goes on
                 scores = padding.from_inside(scores, batch["valid"])
             maps = self.anomaly_segmentor.maps(scores)

@@ -7,6 +7,8 @@ After a training, submission makes the archive that the server of MVTec AD 2 tak
 """
 
 import logging
+import math
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -174,9 +176,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 @layout_option
 @click.option("--subdatasets", "-d", multiple=True, required=True, help="Class. Can be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace masks that are already there.")
+@click.option("--keep_holes", is_flag=True, help="Holes that the part encloses show the background.")
 def fgmask(
-    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], overwrite: bool, bits: int | None,
-    normal_dir: tuple[str, ...], defect_dir: tuple[str, ...], sidecars: str,
+    data_path: Path, layout: str | None, subdatasets: tuple[str, ...], overwrite: bool, keep_holes: bool,
+    bits: int | None, normal_dir: tuple[str, ...], defect_dir: tuple[str, ...],
+    sidecars: str,
 ) -> None:  # fmt: skip
     """Make the foreground masks of each class, and a contact sheet to judge them by."""
     LOGGER.info("%s", foreground_masks.METHOD)
@@ -187,7 +191,13 @@ def fgmask(
         questions = listing.questions(tree.folder, plain, rules) if plain or layout == MVTEC else []
         if questions:
             raise ValueError(str(questions[0]))
-        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits)
+        foreground_masks.make_masks(tree, data_path / FOREGROUND, overwrite, bits, keep_holes)
+    named = {"-d": subdatasets, "--normal_dir": normal_dir if normal_dir != (listing.GOOD,) else (),
+             "--defect_dir": defect_dir, "--sidecars": (sidecars,) * (sidecars != listing.ASK),
+             "--bits": (bits,) * (bits is not None), "--fg": (1,)}  # fmt: skip
+    given = [str(part) for option, values in named.items() for value in values for part in (option, value)]
+    line = shlex.join(["python", "main.py", "net", "dataset", *given, layout, str(data_path)])
+    LOGGER.info("Now train with --fg 1: %s", line)
 
 
 @prepare.command()
@@ -259,23 +269,29 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
 
     It takes the `dataset` part of a run's command line and ignores what does not change a picture. The mask is the
     one that the network learns, on a feature grid of 8 pixels, which most backbones have. --fg 2 uses the judgements
-    of earlier runs in --results_path.
+    of earlier runs in --results_path. The smallest and the largest defect of these samples are told in the camera's
+    pixels: connected spots of a mask count as defects of their own.
     """
     data = main.dataset.callback(**options)
     if data.distribution == JUDGE_ONLY:
         raise ValueError(f"--distribution {JUDGE_ONLY} makes no synthetic defects: give the one to train with.")
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out} must end in .png.")
-    cells = []
+    cells, sizes = [], []
     for classname in data.subdatasets:
         train_set = assembly.open_set(data, classname, DatasetSplit.TRAIN, results_path / JUDGE)
         if data.calibration:  # share of the images that training never sees
             train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
-        examples = first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count)
-        cells += [example.cell(classname) for example in examples]
+        train_set = assembly.with_real_defects(data, train_set, {})
+        shown = list(first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count))
+        sizes += [size for example in shown for size in example.sizes(train_set.geometry)]
+        cells += [example.cell(classname) for example in shown]
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
     LOGGER.info("%s (normal | mask | synthetic defect): %s", count, out)
+    small, large = (pick(sizes, key=math.prod) for pick in (min, max))
+    LOGGER.info("Synthetic defects, in pixels of the pictures as they are: the smallest is %d wide and %d high, the "
+                "largest %d and %d.", *small, *large)  # fmt: skip
 
 
 @prepare.command()

@@ -37,6 +37,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     scale           null, or {score, pixel}: of the calibration images, what a typical image scores, and below which
                     value nine tenths of a typical one's map lie (medians). With the threshold they give calibrated
                     scores and the colours of heat maps: see `calibrated`. Cards of earlier versions have none
+    drift           null or missing where unknown, else {mean, std, limit, count}: what the mean features of so many
+                    normal pictures are, and how far they reach (artifacts/monitoring/drift.py)
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -55,6 +57,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from artifacts.monitoring.drift import Drift
 from system.files import atomic_write
 
 FILE = "model.json"  # in a class folder; also the key of an exported file's metadata
@@ -295,6 +298,7 @@ class Card:
     recipe: Recipe | None = None
     pixels: Pixels | None = None
     scale: Scale | None = None
+    drift: Drift | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""

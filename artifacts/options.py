@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
-from system.parameters import Number, Seed, Size
+from system.parameters import Number, Seed, Size, Span
 
 MODEL = "model"  # goes to GLASS.load
 READER = "reader"  # goes to the reader of the images
 TRAINING = "training"  # what is trained depends on it, so a run goes on only with the same value
 VAL_SPLIT = "val split"  # decides which test images epochs are chosen on
 COMPARED = "compared"  # runs that differ in it are told apart in tables of many runs
+LATER = "later"  # earlier versions lacked it: a run that does not record it had the default
 
 AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
 BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
@@ -42,6 +43,7 @@ GOOD = "good"  # the folder of normal images
 ASK, MASK, IGNORE, PICTURE = SIDECARS = ("ask", "mask", "ignore", "picture")  # --sidecars
 NO_TEXTURES = "none"  # for AUG_PATH
 RESIZE = 288  # where there is a crop
+LEAST_CELL = 1 / 128  # of the noise that shapes synthetic defects, as a share of the picture's side
 IGNORED = "Accepted for old command lines; has no effect."
 UNKNOWN = object()  # there is no value of the paper's
 
@@ -95,6 +97,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 network = partial(option, shapes=(MODEL, TRAINING))
 trained = partial(option, shapes=(TRAINING,))
 sample = partial(option, shapes=(READER, TRAINING))
+later = partial(option, shapes=(TRAINING, LATER))
+synthesis = partial(option, None, shapes=(READER, TRAINING, LATER))
 random_transform = partial(option, 0, shapes=(READER, TRAINING), paper=0)
 
 
@@ -415,6 +419,27 @@ class DataOptions:
         0.5, "Mean of beta, the share of the picture that shows through a synthetic defect.", paper=0.5, type=Number()
     )
     std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
+    opacity: tuple[float, float] | None = synthesis(
+        "Draw the opacity of synthetic defects evenly from LOW to HIGH, at most 1, instead of 1 - beta by --mean and "
+        "--std.",
+        type=Span(),
+        metavar="LOW,HIGH",
+    )
+    defect_size: tuple[float, float] | None = synthesis(
+        "Size of synthetic defects: cells of the noise that shapes them, as shares of the picture's sides, rounded to "
+        "powers of 1/2. By default 0.03,1.",
+        type=Span(LEAST_CELL),
+        metavar="LOW,HIGH",
+    )
+    real_defects: str | None = later(
+        None,
+        "Folder of pictures of confirmed defects, masks beside them (x_mask of x): cut-outs of these take the place of "
+        "some synthetic defects.",
+        metavar="FOLDER",
+    )
+    real_share: float = later(
+        0.5, "Share of the local anomalies that --real_defects makes.", type=Number(0, 1, min_open=True)
+    )
     fg: int = sample(
         1,
         "Keep synthetic defects on the foreground. 0: never. 1: always. 2: as the table says.",
@@ -491,6 +516,10 @@ class DataOptions:
                 f"--calibration: {self.name} has validation images, which set the threshold: leave it out."
             )
         Geometry(self.resize, pair(self.imagesize), self.resize_mode)  # refuses what does not fit together
+        if self.opacity is not None and (self.mean, self.std) != (DataOptions.mean, DataOptions.std):
+            raise ValueError("--opacity takes the place of --mean and --std: leave it or them out.")
+        if self.real_defects is None and self.real_share != DataOptions.real_share:
+            raise ValueError("--real_share has no effect without --real_defects: name their folder, or leave it out.")
 
     @classmethod
     def given(cls, **values: Any) -> "DataOptions":

@@ -28,11 +28,12 @@ import torch
 from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
+from datasets.defects.real import Defect, RealDefects
 from datasets.foreground import ForegroundMasks
 from datasets.listing import ASK, GOOD, Entry, Question, Rules
 from datasets.pixel_cache import OwnPixels, Pixels, keep_pixels
 from datasets.sampler import Draw
-from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta
+from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta, exponents_of
 from datasets.textures import DrawnTextures, TextureFolder, Textures
 from images.checks import Mask, MaskRule, Picture, look_at_mask, look_at_picture, readable
 from images.drawing import normalise
@@ -80,10 +81,13 @@ class AnomalyDataset(Dataset):
         skip_broken: let `check` leave out images that cannot be read.
         bits: of the values in 16-bit files, where a camera fills fewer.
         mask_threshold: share of 255 from which on a pixel of a resized mask counts as defect; None: 255 alone does.
+        opacity: range that the opacity of defects is drawn from, instead of 1 - beta.
+        defect_size: smallest and largest cells of the noise, as shares of the picture's sides; None for the release's.
 
     Attributes:
         grid: (h, w) of mask_s, see on_grid.
         cut: mean share of the images' area that the crop cuts away, known after `check`.
+        real: confirmed defects, and the share of local anomalies that they make; see with_real_defects.
         pictures, masks: what `check` has seen in them, by path.
 
     Raises:
@@ -104,10 +108,14 @@ class AnomalyDataset(Dataset):
         augment: bool = False, judge_path: Path | None = None, resize_mode: str = CROP,
         normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False, defect_dir: Sequence[str] = (),
         sidecars: str = ASK, bits: int | None = None, mask_threshold: float | None = None,
+        opacity: tuple[float, float] | None = None, defect_size: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
         self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
+        self.opacity, self.exponents = opacity, exponents_of(defect_size)
+        self.real: RealDefects | None = None
+        self.real_share = 0.0
         self.rules = Rules(tuple(normal_dir), tuple(defect_dir), sidecars)
         self.skip_broken, self.bits, self.cut = skip_broken, bits, 0.0
         if split not in self.splits:
@@ -158,9 +166,7 @@ class AnomalyDataset(Dataset):
         image = normalise(self.geometry.fit(self.jitter(pixels, rng) if self.training else pixels))
         aug = mask_s = np.ones(1, dtype=np.int64)
         if self.textures is not None and draw.synthesise:
-            beta = draw_beta(rng, self.mean, self.std)
-            foreground = self._foreground(draw.index, pixels.shape[:2])
-            aug, mask_s = add_defect(image, self._texture(rng), foreground, self.grid, beta, rng)
+            aug, mask_s = self._defect(image, self._foreground(draw.index, pixels.shape[:2]), rng)
         sample = {
             "aug": torch.from_numpy(aug),
             "mask_s": torch.from_numpy(mask_s),
@@ -208,6 +214,12 @@ class AnomalyDataset(Dataset):
         """Return the same images, without synthetic defects."""
         same = copy.copy(self)
         same.textures = None
+        return same
+
+    def with_real_defects(self, found: RealDefects, share: float) -> "AnomalyDataset":
+        """Return the same images, of whose local anomalies a share are confirmed defects."""
+        same = copy.copy(self)
+        same.real, same.real_share = found, share
         return same
 
     def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":
@@ -276,6 +288,13 @@ class AnomalyDataset(Dataset):
             path = self.entries[index].image
             return self.pixels.get(len(self) + index, lambda: self.foreground_masks.read(path))
         return self._valid(resized).astype(np.uint8) if self.geometry.mode == LETTERBOX else np.uint8(1)
+
+    def _defect(self, image: np.ndarray, foreground: np.ndarray, rng: np.random.Generator) -> Defect:
+        """Make a local anomaly: of a texture, or of a confirmed defect, which is opaque unless --opacity is given."""
+        beta = draw_beta(rng, self.mean, self.std) if self.opacity is None else 1 - rng.uniform(*self.opacity)
+        if self.real is not None and rng.random() < self.real_share:
+            return self.real.add(image, foreground, self.grid, 0 if self.opacity is None else beta, rng)
+        return add_defect(image, self._texture(rng), foreground, self.grid, beta, rng, self.exponents)
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a texture and change it, float32 [3, H, W], normalised."""

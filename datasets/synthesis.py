@@ -136,8 +136,9 @@ class ImageJitter:
 
 
 def add_defect(
-    image: np.ndarray, texture: np.ndarray, mask_fg: np.ndarray, grid: tuple[int, int], beta: float, rng: Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    image: np.ndarray, texture: np.ndarray, mask_fg: np.ndarray, grid: tuple[int, int], beta: float, rng: Generator,
+    exponents: tuple[int, int] = EXPONENTS,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Make a synthetic defect inside the foreground (Eq. 3, 4).
 
     Args:
@@ -146,6 +147,7 @@ def add_defect(
         grid: (h, w) of the features.
         beta: share of the image under the defect.
         rng: random generator.
+        exponents: of the noise lattice's cells a side, the smallest and one above the largest.
 
     Returns:
         aug float32 [3, H, W]; mask_s float32 [h, w] in {0, 1}.
@@ -153,13 +155,21 @@ def add_defect(
     Raises:
         ValueError: the foreground is empty.
     """
-    mask_s, mask_l = perlin_mask(image.shape, grid, *EXPONENTS, mask_fg, 1, rng)
+    mask_s, mask_l = perlin_mask(image.shape, grid, *exponents, mask_fg, 1, rng)
     return blend(image, texture, mask_l, beta), mask_s
 
 
 def draw_beta(rng: Generator, mean: float, std: float) -> float:
     """Draw the transparency of a defect: normal, clipped."""
     return float(np.clip(rng.normal(mean, std), *BETA_RANGE))
+
+
+def exponents_of(size: tuple[float, float] | None) -> tuple[int, int]:
+    """Return the exponents of a noise lattice whose cells have these shares of the picture's sides, low to high."""
+    if size is None:
+        return EXPONENTS
+    low, high = size
+    return round(-math.log2(high)), round(-math.log2(low)) + 1
 
 
 def blend(image: np.ndarray, texture: np.ndarray, mask_l: np.ndarray, beta: float) -> np.ndarray:

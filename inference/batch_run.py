@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from artifacts.model_card import DECIMALS, NG, OK, UNKNOWN, rounded
+from artifacts.monitoring.drift import Recent
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb, writable
 from inference import overlay
 from inference.arrivals import PATIENCE, Watch
@@ -106,9 +107,10 @@ class Output:
         limits = self.predictor.limits
         judged = name, float(rounded(prediction.score)), prediction.verdict
         if limits is None:
-            return Row(*judged)
+            return Row(*judged, drift=prediction.drift)
         area, box = self.predictor.marked(prediction.map)
-        return Row(*judged, limits.score, area, *(box or (None,) * 4), calibrated=prediction.calibrated)
+        return Row(*judged, limits.score, area, *(box or (None,) * 4), calibrated=prediction.calibrated,
+                   drift=prediction.drift)  # fmt: skip
 
 
 class Run:
@@ -125,6 +127,7 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.traced: set[type] = set()
         self.unlike = 0  # pictures far darker or brighter than those of the training
+        self.recent, self.drifted = Recent(), 0  # pictures that look unlike those of the training
         self.open = partial(_open, bits=predictor.bits)
         self.started = time.monotonic()
         self.patient, self.said = False, ""
@@ -253,6 +256,10 @@ class Run:
             if row.error is not None:
                 LOGGER.warning("%s", row.error)
             self.counts[UNREADABLE if row.verdict is None else row.verdict] += 1
+            self.drifted += row.drift is not None and row.drift > 1
+            line = self.recent.add(row.drift)
+            if line:
+                LOGGER.warning("%s", line)
 
     def _warn_once(self, text: str) -> None:
         if text != self.said:
@@ -270,6 +277,7 @@ class Run:
         parts = ", ".join(f"{count} {names.get(kind, kind)}" for kind, count in sorted(self.counts.items()))
         total = self.counts.total()
         unlike = f"; {self.unlike} far darker or brighter than those of the training" if self.unlike else ""
+        unlike += f"; {self.drifted} drift above 1" if self.drifted else ""
         more = f" and {len(self.left) - 1} more" if len(self.left) > 1 else ""
         left = f"; not judged: {writable(self.left[0])}{more}" if self.left else ""
         return (f"{total} picture{'s' * (total > 1)}: {parts}{unlike}" if parts else "No pictures") + left

@@ -19,7 +19,19 @@ from torch.export import Dim, ExportedProgram
 
 from artifacts import run_info
 from images.geometry import LETTERBOX, Geometry
-from inference.onnx_engine import CARD, DIGEST, EXPORT, IMAGE, MAP, NO_DIGEST, SCORE, VALID, OnnxEngine, sealed
+from inference.onnx_engine import (
+    CARD,
+    DIGEST,
+    EXPORT,
+    IMAGE,
+    MAP,
+    MEAN_FEATS,
+    NO_DIGEST,
+    SCORE,
+    VALID,
+    OnnxEngine,
+    sealed,
+)
 from inference.torch_engine import TorchEngine
 from inference.traced_model import TRACED_BATCH, DeployedModel
 from system.files import PARTIAL, told
@@ -32,7 +44,8 @@ BATCH = "batch"  # the name of the open size
 BATCHES = (1, 2, 7)  # that the file is run with
 TOLERANCE = 1e-4  # of scores and maps in (0, 1)
 
-Batch = tuple[np.ndarray, np.ndarray]  # pixels and valid, or scores and maps
+DRIFT_TOLERANCE = 0.01  # of drift, whose limit is 1; relative above it
+Batch = tuple[np.ndarray, ...]  # pixels and valid; or scores and maps, and drift where the model tells it
 
 
 class Difference(NamedTuple):
@@ -40,9 +53,15 @@ class Difference(NamedTuple):
 
     score: float
     map: float
+    drift: float = 0.0
 
     def __str__(self) -> str:
         return f"scores {self.score:.1e}, maps {self.map:.1e}"
+
+    @property
+    def small(self) -> bool:
+        """Whether the answers are the same, as far as anybody can tell; NaN is not."""
+        return self.score < TOLERANCE and self.map < TOLERANCE and self.drift < DRIFT_TOLERANCE
 
 
 def check(kind: str, out: Path, opset: int) -> None:
@@ -81,12 +100,13 @@ def export(engine: TorchEngine, kind: str, out: Path, opset: int) -> bool:
         out.parent.mkdir(parents=True, exist_ok=True)
     with told(out), TemporaryDirectory(prefix=PARTIAL, dir=out.parent) as folder:
         partial = Path(folder) / out.name
-        write(torch_program(engine), metadata(engine, kind, opset), partial, opset)
+        describe = kind == ONNX and engine.card.drift is not None
+        write(torch_program(engine, describe), metadata(engine, kind, opset), partial, opset)
         run = OnnxEngine(partial, "cpu") if kind == ONNX else Pt2Engine(partial)
         found = {size: compare(engine, run, size) for size in BATCHES}
         for size, difference in found.items():
             LOGGER.info("Batch of %d: largest difference from PyTorch: %s.", size, difference)
-        if not all(value < TOLERANCE for difference in found.values() for value in difference):  # NaN is not
+        if not all(difference.small for difference in found.values()):
             LOGGER.error("%s is not kept: its answers differ by more than %g.", out, TOLERANCE)
             return False
         partial.replace(out)
@@ -94,12 +114,12 @@ def export(engine: TorchEngine, kind: str, out: Path, opset: int) -> bool:
     return True
 
 
-def torch_program(engine: TorchEngine) -> ExportedProgram:
-    """Return the model as a program with an open batch size."""
+def torch_program(engine: TorchEngine, describe: bool = False) -> ExportedProgram:
+    """Return the model as a program with an open batch size; see DeployedModel."""
     given = [torch.from_numpy(each) for each in _pictures(engine, TRACED_BATCH)]
     if not _is_letterbox(engine):
         given = given[:1]
-    model = DeployedModel(engine.glass).eval().requires_grad_(False)
+    model = DeployedModel(engine.glass, describe).eval().requires_grad_(False)
     batch = Dim(BATCH, min=1)
     with torch.no_grad():
         return torch.export.export(model, tuple(given), dynamic_shapes=tuple({0: batch} for _ in given), strict=False)
@@ -115,10 +135,14 @@ def metadata(engine: TorchEngine, kind: str, opset: int) -> dict[str, str]:
 def compare(engine: TorchEngine, run: Callable[..., Batch], size: int) -> Difference:
     """Score a batch both ways."""
     pictures = _pictures(engine, size)
-    (scores, maps), (other_scores, other_maps) = engine(*pictures), run(*pictures)
+    (scores, maps, *drift), (other_scores, other_maps, *other_drift) = engine(*pictures), run(*pictures)
     if not np.array_equal(np.isnan(maps), np.isnan(other_maps)):
         return Difference(np.inf, np.inf)
-    return Difference(float(np.abs(scores - other_scores).max()), float(np.nanmax(np.abs(maps - other_maps))))
+    apart = [np.abs(one - other) / np.maximum(1, one) for one, other in zip(drift, other_drift, strict=False)]
+    return Difference(
+        float(np.abs(scores - other_scores).max()), float(np.nanmax(np.abs(maps - other_maps))),
+        max((float(each.max()) for each in apart), default=0.0),
+    )  # fmt: skip
 
 
 class Pt2Engine:
@@ -149,8 +173,9 @@ class Pt2Engine:
 
 def _write_onnx(program: ExportedProgram, described: dict[str, str], path: Path, opset: int) -> None:
     inputs = [IMAGE, VALID][: len(program.graph_signature.user_inputs)]
+    outputs = [SCORE, MAP, MEAN_FEATS][: len(program.graph_signature.user_outputs)]
     written = torch.onnx.export(
-        program, dynamo=True, opset_version=opset, input_names=inputs, output_names=[SCORE, MAP], verbose=False
+        program, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs, verbose=False
     )
     model = written.model
     if model.opset_imports[""] != opset:

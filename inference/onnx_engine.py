@@ -16,7 +16,7 @@ LOGGER = logging.getLogger(__name__)
 EXPORT, DIGEST = "export.json", "sha256"  # the other keys of the file's metadata, beside CARD
 NO_DIGEST = "0" * 64  # in place of the digest while it is computed
 DIGEST_FIELD = re.compile(rb"\n\x06%b\x12@([0-9a-f]{64})" % DIGEST.encode())  # as protobuf writes key and value
-IMAGE, VALID, SCORE, MAP = "image", "valid", "score", "map"
+IMAGE, VALID, SCORE, MAP, MEAN_FEATS = "image", "valid", "score", "map", "mean_feats"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -43,21 +43,23 @@ class OnnxEngine:
             LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
         self.card = Card.from_json(metadata[CARD], file)
         self.inputs = [each.name for each in self.session.get_inputs()]
+        told = {each.name for each in self.session.get_outputs()}
+        self.outputs = [SCORE, MAP, *[MEAN_FEATS] * (self.card.drift is not None and MEAN_FEATS in told)]
         found = self.session.get_inputs()[0].shape[1:]
         wanted = [*self.card.network.input_shape[1:], 3]
         if self.inputs[0] != IMAGE or found != wanted:
             raise ValueError(f"{file} takes pictures of {found}, but its {CARD} says {wanted}: export it again.")
 
-    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
         """Score pictures: see inference.predictor.Engine."""
         answer = self(pixels, valid)
         return lambda: answer
 
-    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, ...]:
         """Score pictures, and wait."""
         given = {IMAGE: pixels, VALID: valid}
-        scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
-        return scores, maps
+        scores, maps, *feats = self.session.run(self.outputs, {name: given[name] for name in self.inputs})
+        return scores, maps, *map(self.card.drift, feats)
 
 
 def sealed(content: bytes) -> bytes:

@@ -24,6 +24,7 @@ from PIL import Image
 
 from artifacts import model_card
 from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_up, verdict
+from artifacts.monitoring.drift import DECIMALS
 from images.checks import brightness
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
@@ -38,7 +39,7 @@ ONNX = ".onnx"
 MAX_THREADS = 16  # that open and resize pictures
 
 Item = TypeVar("Item")
-Answer = tuple[np.ndarray, np.ndarray]  # scores and maps of a batch
+Answer = tuple[np.ndarray, ...]  # scores and maps of a batch, and drift where the card has it
 
 
 class Engine(Protocol):
@@ -55,7 +56,7 @@ class Engine(Protocol):
 
         Returns:
             what waits for the answer and gives it: scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are
-            NaN on padding.
+            NaN on padding. Where the card says how normal pictures look, their drift [B], too.
         """
 
 
@@ -74,12 +75,15 @@ class Prediction(Sequence):
         score: in (0, 1); with tiles the highest of theirs.
         verdict: "OK", "NG", or "-" without a threshold.
         calibrated: the score on a scale where 0.5 is the threshold (artifacts.model_card.calibrated); None without one.
+        drift: how far the picture is from those of the training (artifacts.monitoring.drift), 1 being the limit; None
+            where the model does not know, and with tiles.
     """
 
     score: float
     restore: Callable[[], np.ndarray] = field(repr=False)
     verdict: str
     calibrated: float | None = None
+    drift: float | None = None
 
     @cached_property
     def map(self) -> np.ndarray:
@@ -166,8 +170,8 @@ class Predictor:
             for picture in pictures:
                 yield self._predict_tiles(as_rgb(picture, self.bits), self.tiling)
             return
-        for size, score, seen in self._scored(pictures):
-            yield self._prediction(score, partial(self.geometry.restore, seen, size))
+        for size, score, seen, *drift in self._scored(pictures):
+            yield self._prediction(score, partial(self.geometry.restore, seen, size), *drift)
 
     def predict_each(self, images: Sequence[Image.Image]) -> list[Prediction | Exception]:
         """Score several pictures as `predict` does; where one upsets the model, the others are still scored."""
@@ -211,13 +215,13 @@ class Predictor:
     def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
         size = (image.height, image.width)
         boxes, blend, best = tiling.boxes(size), Blend(size, tiling.overlap), 0.0
-        for box, (cut, score, seen) in zip(boxes, self._scored(_cut(image, box) for box in boxes), strict=True):
+        for box, (cut, score, seen, *_) in zip(boxes, self._scored(_cut(image, box) for box in boxes), strict=True):
             best = max(best, float(score))
             blend.add(box, self.geometry.restore(seen, cut))
         return self._prediction(best, blend.result)
 
-    def _scored(self, pictures: Iterable[Picture]) -> Iterator[tuple[tuple[int, int], float, np.ndarray]]:
-        """Yield of pictures, in order, their (height, width), score, and map [H, W] of the model's size."""
+    def _scored(self, pictures: Iterable[Picture]) -> Iterator[tuple]:
+        """Yield of pictures, in order, (height, width), score, map [H, W] of the model's size, and drift if known."""
         fitted = one_ahead(self.pool.map(self._fit, some) for some in batches(self._safe(pictures), self.batch_size))
         for sizes, finish in one_ahead(self._start(*zip(*some, strict=True)) for some in fitted):
             yield from zip(sizes, *finish(), strict=True)
@@ -239,11 +243,12 @@ class Predictor:
     def _start(self, sizes: tuple, pixels: tuple, valid: tuple) -> tuple[tuple, Callable[[], Answer]]:
         return sizes, self.engine.start(np.stack(pixels), np.stack(valid))
 
-    def _prediction(self, score: float, restore: Callable[[], np.ndarray]) -> Prediction:
+    def _prediction(self, score: float, restore: Callable[[], np.ndarray], drift: float | None = None) -> Prediction:
         limit = None if self.limits is None else self.limits.score
         typical = None if self.scale is None else self.scale.score
         calibrated = None if limit is None else float(model_card.calibrated(rounded(float(score)), limit, typical))
-        return Prediction(float(score), restore, verdict(float(score), limit), calibrated)
+        drift = None if drift is None else round(float(drift), DECIMALS)
+        return Prediction(float(score), restore, verdict(float(score), limit), calibrated, drift)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

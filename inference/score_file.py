@@ -1,14 +1,15 @@
 r"""scores.csv: a line a picture, written so that it can be continued.
 
-Columns: image, score, verdict, threshold, area, x, y, width, height, error, calibrated. image is the path below the
-folder that holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as
+Columns: image, score, verdict, threshold, area, x, y, width, height, error, calibrated, drift. image is the path below
+the folder that holds all inputs, with slashes; a page of a file with several has its number, from 1, after it, as
 lot7.tif#2. Letters that no table can hold are written as \x0a or \xff, and then a backslash as two. area counts the
 marked pixels, x and y are the left upper corner of the box around them, in pixels of the picture as it is seen (turned
 as its EXIF orientation says). What is not known is empty. Score and threshold are rounded as they are compared
 (artifacts.model_card.above); calibrated is the score on a scale where 0.5 is the threshold
-(artifacts.model_card.calibrated). A file of an earlier version goes on without that column. Names and errors that a
-spreadsheet would take for a formula (they begin with = + - @, a tab or a carriage return) have a ' in front; so have
-those that begin so behind one or more '.
+(artifacts.model_card.calibrated). drift is how far the picture is from those of the training, 1 being the limit
+(artifacts.monitoring.drift). A file of an earlier version goes on without the columns that it lacks. Names and errors
+that a spreadsheet would take for a formula (they begin with = + - @, a tab or a carriage return) have a ' in front; so
+have those that begin so behind one or more '.
 """
 
 import csv
@@ -44,6 +45,7 @@ class Row:
     height: int | None = None
     error: str | None = None
     calibrated: float | None = None
+    drift: float | None = None
 
     def to_line(self, columns: int | None = None) -> str:
         """Return the line with its end, of all or of the first columns; numbers have at most nine digits."""
@@ -52,7 +54,7 @@ class Row:
 
 
 HEADER = [item.name for item in fields(Row)]
-OLD_HEADER = HEADER[:-1]
+HEADERS = [HEADER[:columns] for columns in (len(HEADER), len(HEADER) - 1, len(HEADER) - 2)]  # of earlier versions, too
 
 
 class ScoreFile:
@@ -124,7 +126,7 @@ def _whole_lines(content: bytes) -> bytes:
 def _read(content: bytes, path: Path) -> tuple[int, set[str]]:
     """Return how many columns a file has, and the pictures that have a line."""
     rows = list(csv.reader(io.StringIO(content.decode(**ENCODING), newline="")))
-    if rows and rows[0] not in (HEADER, OLD_HEADER):
+    if rows and rows[0] not in HEADERS:
         raise ValueError(f"{path} has other columns than {', '.join(HEADER)}: give another --out.")
     return len(rows[0] if rows else HEADER), {_unquoted(row[0]) for row in rows[1:] if row}
 

@@ -41,16 +41,23 @@ class TorchEngine:
         self.table = torch.from_numpy(drawing.NORMALISED).to(self.glass.device)
         self.channels = torch.arange(3, device=self.glass.device)
 
-    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    def start(self, pixels: np.ndarray, valid: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
         """Begin to score pictures: see inference.predictor.Engine."""
         with self.lock:
             batch = {"image": self._images(pixels)}
             if not valid.all():
                 batch["valid"] = torch.from_numpy(valid)
-            _, scores, maps = next(self.glass.scored([batch]))
-            return utils.fetch([scores, maps])
+            if self.card.drift is None:
+                _, scores, maps = next(self.glass.scored([batch]))
+                return utils.fetch([scores, maps])
+            batch, scores, maps = next(self.glass.scored([batch], describe=True))
+            finish = utils.fetch([scores, maps, batch["mean_feats"]])
+            return lambda: self._with_drift(*finish())
 
-    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _with_drift(self, scores: np.ndarray, maps: np.ndarray, feats: np.ndarray) -> tuple[np.ndarray, ...]:
+        return scores, maps, self.card.drift(feats)
+
+    def __call__(self, pixels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, ...]:
         """Score pictures, and wait."""
         return self.start(pixels, valid)()
 
@@ -149,8 +156,9 @@ def _card(folder: Path, file: Path) -> Card:
     used = model_card.Checkpoint(file.name, digest, None, "given")
     nothing = model_card.Statistics(None, None, None)
     return dataclasses.replace(
-        described, checkpoint=used, threshold=None, f1_max=None, statistics=nothing, calibration=None
-    )
+        described, checkpoint=used, threshold=None, f1_max=None, statistics=nothing, calibration=None,
+        drift=None if described.backbone.trained else described.drift,
+    )  # fmt: skip
 
 
 def paper_card(folder: Path, file: Path) -> Card:

@@ -29,10 +29,12 @@ class DeployedModel(nn.Module):
 
     Args:
         glass: the networks with their weights. They are not changed.
+        describe: give the mean features of pictures, too.
     """
 
-    def __init__(self, glass: GLASS) -> None:
+    def __init__(self, glass: GLASS, describe: bool = False) -> None:
         super().__init__()
+        self.describe = describe
         mean, std = (torch.from_numpy(each).double() for each in (drawing.IMAGENET_MEAN, drawing.IMAGENET_STD))
         self.register_buffer("gain", (1 / (255 * std)).float())  # [3, 1, 1]
         self.register_buffer("offset", (-mean / std).float())
@@ -45,7 +47,7 @@ class DeployedModel(nn.Module):
         for axis, cells, side in zip(("rows", "columns"), self.grid, self.size, strict=True):
             self.register_buffer(axis, common.smoothing_matrix(cells, side).clone())  # both may be the same
 
-    def forward(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """Score pictures.
 
         Args:
@@ -53,14 +55,17 @@ class DeployedModel(nn.Module):
             valid: bool [B, H, W], false on the padding of letterboxed pictures.
 
         Returns:
-            scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are NaN on padding.
+            scores [B] and anomaly maps [B, H, W], float32 in (0, 1); maps are NaN on padding. With describe, mean
+            features [B, C].
         """
         planes = self.backbone(image.permute(0, 3, 1, 2).float() * self.gain + self.offset)
-        scores = self.head([self.embedding.pool(i, plane) for i, plane in enumerate(planes)])  # [B, h, w]
+        pooled = [self.embedding.pool(i, plane) for i, plane in enumerate(planes)]
+        scores = self.head(pooled)  # [B, h, w]
+        more = (padding.mean_feats(pooled, valid),) if self.describe else ()
         if valid is None:
-            return scores.flatten(1).amax(1), self._maps(scores)
+            return scores.flatten(1).amax(1), self._maps(scores), *more
         scores = padding.from_inside(scores, valid)
-        return scores.flatten(1).amax(1), self._maps(scores).masked_fill(~valid, float("nan"))
+        return scores.flatten(1).amax(1), self._maps(scores).masked_fill(~valid, float("nan")), *more
 
     def _maps(self, scores: torch.Tensor) -> torch.Tensor:
         """Resize and smooth grids of scores [B, h, w] to maps [B, H, W]."""

@@ -1,7 +1,7 @@
 """Settings to data and networks: the readers, loaders and networks of a run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from artifacts import layout, options, run_info
 from artifacts.options import FURTHER, MODEL, VALIDATED, DataOptions
 from artifacts.run_info import ImageList, Listed
 from datasets.base import AnomalyDataset, DatasetSplit
+from datasets.defects.real import Reader
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
 from datasets.readers.dataset import BenchmarkDataset
@@ -102,7 +103,7 @@ class Assembly:
             classname: as in -d.
             earlier: the images of an earlier training of the class, whose use stays.
         """
-        *trains, test = self.opened(classname)
+        *trains, test = opened = self.opened(classname)
         train, share, seed = trains[0] if trains else None, self.settings.data.calibration, self.settings.run.seed
         official(test)  # refuses what does not fit, before any training
         known = {}
@@ -111,7 +112,12 @@ class Assembly:
             digests = self.contents([entry.image for entry in train.entries])
             known = {path: uses[digest] for path, digest in digests.items() if digest in uses}
         sets = share_out(train, test, self.settings.selection, share, seed, known)
-        return replace(sets, calibration=self._validation(classname)) if self.validated else sets
+        if self.validated:
+            sets = replace(sets, calibration=self._validation(classname))
+        if sets.train is None:
+            return sets
+        seen = {picture.digest: path for each in opened for path, picture in each.pictures.items()}
+        return replace(sets, train=with_real_defects(self.settings.data, sets.train, seen))
 
     def contents(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Return the digests of files, each as it was when it was asked for first."""
@@ -130,7 +136,8 @@ class Assembly:
         """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
             textures, root = sets.train.textures.paths, self.settings.data.data_path
-            found = run_info.fingerprint(self.contents(sets.files), textures, root)
+            real = {} if sets.train.real is None else self.contents(sets.train.real.files)
+            found = run_info.fingerprint(self.contents(sets.files) | real, textures, root)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 
@@ -181,6 +188,29 @@ class Assembly:
     def kept_weights(self, choice: Choice) -> Path:
         """Return where weights of a backbone are kept that cannot be fetched again."""
         return self.settings.models(choice) / layout.BACKBONE_FILE
+
+
+def with_real_defects(data: DataOptions, train_set: AnomalyDataset, known: Mapping[str, Path]) -> AnomalyDataset:
+    """Return training images whose local anomalies are in part confirmed defects, if such are given.
+
+    They lie in --real_defects, or where that has a folder of the class's name, there.
+
+    Args:
+        data: options of the command `dataset`.
+        train_set: without the images that are held out.
+        known: pictures that may not be among the defects, by Picture.digest.
+
+    Raises:
+        ValueError, FileNotFoundError: there are none, or they do not fit.
+    """
+    if data.real_defects is None or train_set.textures is None:
+        return train_set
+    folder = Path(data.real_defects)
+    own = folder / train_set.classname
+    if len(set(data.subdatasets)) > 1 and not own.is_dir():
+        raise FileNotFoundError(f"{own} does not exist: with several classes --real_defects has a folder for each.")
+    reader = Reader(train_set.geometry, train_set.bits, [entry.image for entry in train_set.entries])
+    return train_set.with_real_defects(reader.read(own if own.is_dir() else folder, known), data.real_share)
 
 
 def open_set(data: DataOptions, classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:

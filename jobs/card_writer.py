@@ -10,6 +10,7 @@ import numpy as np
 
 from artifacts import checkpoint, model_card, run_info
 from artifacts.model_card import Calibration, Card, F1Max, Scale, Statistics, Summary, Threshold, above
+from artifacts.monitoring.drift import Drift
 from artifacts.options import LAST, NetOptions, recipe_sets
 from images import drawing
 from jobs.held_out import ClassSets
@@ -42,10 +43,14 @@ def with_rate(known: Card, false_alarm_rate: float) -> Card:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the best weights give: scores of the test images, and of the calibration images if any are held out."""
+    """What the best weights give: scores of the test images, and of the calibration images if any are held out.
+
+    With those goes what the normal images look like.
+    """
 
     tested: ImageScores
     calibrated: ImageScores | None
+    drift: Drift | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -121,6 +126,7 @@ def new_card(
         recipe=weights.recipe,
         pixels=_pixels(sets),
         scale=scores.scale,
+        drift=scores.drift,
     )
 
 

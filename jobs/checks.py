@@ -9,7 +9,7 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options, run_info
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import FURTHER, OWN, TRAINING, VAL_SPLIT, NetOptions
+from artifacts.options import FURTHER, LATER, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
@@ -113,7 +113,7 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     if not state.options:
         return
     settings, folder = assembly.settings, assembly.settings.class_folder(task)
-    found = options.defaults(NetOptions, TRAINING) | state.options  # a version of before may lack some
+    found = known_options(state.options)
     data, grown = found.pop("data", None), found.pop(growth.GROWN, None)
     advice = "give another --results_path, or --fresh to start over"
     if settings.run.grow and grown != (wanted := growth.read_base(settings, task).grown):
@@ -126,6 +126,11 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     matters = not state.finished or settings.selection.rule == VAL or undescribed
     if data is not None and matters and data != assembly.fingerprint(sets):
         raise ValueError(f"{folder} began with other images: restore them, {advice}.")
+
+
+def known_options(recorded: Mapping[str, object]) -> dict[str, object]:
+    """Return the options of a run as it recorded them, and the defaults where its version lacked them."""
+    return options.defaults(NetOptions, TRAINING) | options.defaults(DataOptions, LATER) | recorded
 
 
 def _check_settings(settings: Settings, task: Task, folder: Path, found: Mapping[str, object], done: bool) -> None:
@@ -165,9 +170,8 @@ def _check_base(settings: Settings, task: Task, glass: GLASS) -> None:
         ValueError: it does not, or there is none.
     """
     base = growth.read_base(settings, task)
-    found = options.defaults(NetOptions, TRAINING) | base.state.options
-    for key in ("data", growth.GROWN):
-        found.pop(key, None)
+    own = {"data", growth.GROWN, *options.defaults(DataOptions, LATER)}  # of this training alone
+    found = {key: value for key, value in known_options(base.state.options).items() if key not in own}
     _check_settings(settings, task, base.folder, found, done=True)
     glass.load_weights(base.weights)
     card_writer.known_card(base.folder)

@@ -3,6 +3,7 @@
 prepare.py shows them before a run, jobs/review_pictures.py keeps them after it.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,9 @@ import numpy as np
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images.drawing import denormalise
+from images.geometry import Geometry
+from images.reading import read_size
+from images.regions import regions
 
 
 class Example(NamedTuple):
@@ -24,12 +28,20 @@ class Example(NamedTuple):
         image: the picture, uint8 RGB [H, W, 3].
         aug: the same with a synthetic defect.
         mask: where that lies, as the network is told: [h, w] in {0, 1} on the feature grid.
+        changed: where it changes the picture, bool [H, W].
     """
 
     path: Path
     image: np.ndarray
     aug: np.ndarray
     mask: np.ndarray
+    changed: np.ndarray
+
+    def sizes(self, geometry: Geometry) -> list[tuple[int, int]]:
+        """Return (width, height) of each connected spot of the defect, in pixels of the picture's file."""
+        size = read_size(self.path)
+        high, wide = (own / resized for own, resized in zip(size, geometry.resized_size(*size), strict=True))
+        return [(math.ceil(each.width * wide), math.ceil(each.height * high)) for each in regions(self.changed)]
 
     def cell(self, classname: str) -> tuple[str, list[np.ndarray]]:
         """Return a cell of a contact sheet: picture | mask | synthetic defect."""
@@ -43,4 +55,5 @@ def first_examples(dataset: AnomalyDataset, sampler: EpochSampler, count: int) -
     for draw in islice((draw for batch in sampler for draw in batch), count):
         sample = dataset[draw]
         image, aug = (denormalise(sample[key].numpy()) for key in ("image", "aug"))
-        yield Example(Path(sample["image_path"]), image, aug, sample["mask_s"].numpy())
+        changed = (sample["aug"] != sample["image"]).any(0).numpy()
+        yield Example(Path(sample["image_path"]), image, aug, sample["mask_s"].numpy(), changed)

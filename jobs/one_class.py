@@ -5,12 +5,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, model_card, run_info
+from artifacts.monitoring.drift import Drift
 from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
 from datasets.base import AnomalyDataset
@@ -26,6 +28,8 @@ from system import files
 from training import evaluation
 
 LOGGER = logging.getLogger(__name__)
+
+MOST_DESCRIBED = 200  # training images that say what normal ones look like
 
 
 class ClassRun:
@@ -216,7 +220,8 @@ class ClassRun:
             card_writer.Weights(
                 self.folder, self._hypersphere() if trained else None, select, origin, self.state.options
             ),
-            sets, card_writer.Scores(tested, calibrated), run.false_alarm_rate, self._backbone(), self.settings.net,
+            sets, card_writer.Scores(tested, calibrated, self._drift()), run.false_alarm_rate, self._backbone(),
+            self.settings.net,
         )  # fmt: skip
 
     def _known_card(self) -> model_card.Card | None:
@@ -228,6 +233,17 @@ class ClassRun:
         found = ImageScores()
         evaluation.evaluate(self.glass.scored(self.assembly.test_loader(images, self.name)), record=found)
         return found
+
+    def _drift(self) -> Drift | None:
+        """Tell what normal images look like, with the weights that are loaded; None unless some are held out."""
+        train, held = self.sets.train, self.sets.calibration
+        if train is None or held is None:
+            return None
+        chosen = np.linspace(0, len(train) - 1, min(MOST_DESCRIBED, len(train))).astype(int).tolist()
+        parts = (train.part(chosen, held_out=True).without_defects(), held)
+        loaders = [self.assembly.test_loader(part, self.name) for part in parts]
+        found = (batch for loader in loaders for batch, _, _ in self.glass.scored(loader, describe=True))
+        return Drift.of(np.concatenate([batch["mean_feats"].cpu().numpy() for batch in found]))
 
     def _hypersphere(self) -> bool:
         """Return the hypothesis that the class was trained under."""

@@ -29,8 +29,9 @@ LOGGER = logging.getLogger(__name__)
 METHOD = """The method is for parts on a background that reaches the picture's border. The background is a quadratic
 surface in CIELAB, fitted to the border without outliers. Otsu's threshold on the colour distance from it separates
 what may be the part; a second threshold above it separates what certainly is. GrabCut decides between them and leaves
-soft shadows out. Morphology removes specks and closes small holes. A mask is unstable if a small change of the
-threshold (x 0.8, x 1.25) or of the brightness (x 0.9) leaves an IoU below 0.8."""
+soft shadows out. Morphology removes specks and closes small holes. Holes of any size that the part encloses, such as a
+dark inlay, belong to the part, unless --keep_holes says that the background is seen through them. A mask is unstable if
+a small change of the threshold (x 0.8, x 1.25) or of the brightness (x 0.9) leaves an IoU below 0.8."""
 
 WORK_SIDE = 384  # pixels that the longer side has at most while a mask is made
 BORDER = 0.04  # share of the shorter side that is taken for background
@@ -50,6 +51,8 @@ SHEET_CELLS = 48  # images on a contact sheet; those to look at come first
 
 EMPTY, FULL = 0.01, 0.95  # shares of the picture
 STABLE = 0.8  # least IoU of a mask with those after a small change
+HOLLOW = 0.5  # of a mask: more of it than this should not be holes
+USUAL = 2  # a mask this many times as large as most of its class, or as small, is odd
 
 
 class Foreground(NamedTuple):
@@ -59,46 +62,68 @@ class Foreground(NamedTuple):
         mask: bool [H, W].
         share: of the picture that it covers.
         stability: least IoU with the masks after small changes; NaN where that was not tried.
+        holes: share of the picture that enclosed holes have, filled or not.
+        filled: whether these belong to the mask.
     """
 
     mask: np.ndarray
     share: float
     stability: float = np.nan
+    holes: float = 0.0
+    filled: bool = True
 
     @property
     def doubts(self) -> list[str]:
         """Return why the mask needs a look, in words."""
         found = [f"nearly empty ({self.share:.1%})"] if self.share < EMPTY else []
         found += [f"nearly full ({self.share:.1%})"] if self.share > FULL else []
-        return found + ([f"unstable (IoU {self.stability:.2f})"] if self.stability < STABLE else [])
+        found += [f"unstable (IoU {self.stability:.2f})"] if self.stability < STABLE else []
+        if self.filled:
+            return found + ([f"mostly a filled hole ({self.holes:.1%})"] if self.holes > HOLLOW * self.share else [])
+        return found + ([f"holes ({self.holes:.1%})"] if self.holes else [])
+
+    def unlike(self, usual: float) -> list[str]:
+        """Return, in words, that the mask covers far more or far less than the usual share of its class, if so."""
+        odd = self.share > USUAL * usual or self.share * USUAL < usual
+        return [f"unlike the others ({self.share:.1%}, most cover {usual:.1%})"] if odd else []
 
 
 class Job(NamedTuple):
-    """An image, where its mask lies or goes, whether it is to be made, an older file that it replaces, its --bits."""
+    """An image, where its mask lies or goes, whether it is to be made, an older file that it replaces; and options."""
 
     image: Path
     mask: Path
     make: bool
     replaces: Path | None = None
     bits: int | None = None
+    keep_holes: bool = False
 
 
-def make_masks(tree: Tree, folder: Path, overwrite: bool, bits: int | None = None) -> None:
+def make_masks(
+    tree: Tree, folder: Path, overwrite: bool, bits: int | None = None, keep_holes: bool = False
+) -> None:  # fmt: skip
     """Make the masks of a class, write its contact sheet, and tell which need a look."""
     jobs = plan([entry.image for entry in tree.of(TRAIN)], folder / tree.name, tree.foreground, overwrite)
-    jobs = [job._replace(bits=bits) for job in jobs]
+    jobs = [job._replace(bits=bits, keep_holes=keep_holes) for job in jobs]
     with progress_bar(len(jobs), tree.name) as step:
         found = make(jobs, step)
-    doubtful = [k for k, each in enumerate(found) if each.doubts]
+    usual = float(np.median([each.share for each in found]))
+    doubts = [each.doubts + each.unlike(usual) for each in found]
+    doubtful = [k for k, each in enumerate(doubts) if each]
     shown = _choose(len(jobs), doubtful)
     sheet_path = folder / f"{tree.name}_sheet.png"
-    atomic_write(sheet_path, encode_png(sheet([jobs[k] for k in shown], [found[k] for k in shown])))
+    cells = ([each[k] for k in shown] for each in (jobs, found, doubts))
+    atomic_write(sheet_path, encode_png(sheet(*cells)))
     made, place = sum(job.make for job in jobs), folder / tree.name
     LOGGER.info("%s: %d masks written to %s; %d exist and stay as they are.", tree.name, made, place, len(jobs) - made)
     low, middle, high = np.percentile([100 * each.share for each in found], (0, 50, 100))
     LOGGER.info("The foreground covers %.1f %% of a picture (%.1f to %.1f %%).", middle, low, high)
+    holes = [each.holes for each in found if each.filled and each.holes]
+    if holes:
+        LOGGER.info("Enclosed holes were filled in %d masks (up to %.1f %% of a picture): if the background is seen "
+                    "through them, give --keep_holes --overwrite.", len(holes), 100 * max(holes))  # fmt: skip
     for k in doubtful:
-        LOGGER.warning("Look at %s: %s.", jobs[k].mask, ", ".join(found[k].doubts))
+        LOGGER.warning("Look at %s: %s.", jobs[k].mask, ", ".join(doubts[k]))
     if len(doubtful) > len(jobs) / 2:
         LOGGER.warning("%s: most masks are doubtful; where no background is seen, train with --fg 0.", tree.name)
     LOGGER.info("Contact sheet of %d of %d (those to look at first): %s", len(shown), len(jobs), sheet_path)
@@ -144,27 +169,30 @@ def make(jobs: Sequence[Job], step: Callable[[], object] = lambda: None) -> list
     return found
 
 
-def sheet(jobs: Sequence[Job], found: Sequence[Foreground]) -> np.ndarray:
-    """Lay out pictures, with the outline of their masks, beside these; uint8 RGB [H, W, 3]."""
+def sheet(jobs: Sequence[Job], found: Sequence[Foreground], doubts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Lay out pictures, with the outline of their masks, beside these and the doubts; uint8 RGB [H, W, 3]."""
     cells = []
-    for job, each in zip(jobs, found, strict=True):
+    for job, each, why in zip(jobs, found, doubts, strict=True):
         pixels = np.asarray(open_rgb(job.image, job.bits))
-        caption = f"{job.image.name}  {each.share:.1%}  {', '.join(each.doubts)}"
+        caption = f"{job.image.name}  {each.share:.1%}  {', '.join(why)}"
         cells.append((caption, [outlined(pixels, each.mask), np.uint8(255) * each.mask]))
     return contact_sheet(cells, min(COLUMNS, len(cells)))
 
 
-def find_foreground(pixels: np.ndarray) -> Foreground:
+def find_foreground(pixels: np.ndarray, keep_holes: bool = False) -> Foreground:
     """Find the part in a picture, uint8 RGB [H, W, 3]; the same picture always gives the same mask."""
     height, width = pixels.shape[:2]
     scale = min(1, WORK_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    mask = _segment(small)
-    others = [_segment(small, shake) for shake in SHAKES] + [_segment(np.rint(small * DIMMED).astype(np.uint8))]
+    found = [_segment(small), *(_segment(small, shake) for shake in SHAKES)]
+    found.append(_segment(np.rint(small * DIMMED).astype(np.uint8)))
+    solid = [ndimage.binary_fill_holes(each) for each in found]
+    holes = float((solid[0] & ~found[0]).mean())
+    mask, *others = found if keep_holes else solid
     stability = min(iou(mask, other) for other in others)
     whole = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
-    return Foreground(whole, float(whole.mean()), stability)
+    return Foreground(whole, float(whole.mean()), stability, holes, not keep_holes)
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -184,7 +212,7 @@ def _make(job: Job) -> Foreground:
     if not job.make:
         mask = np.asarray(open_mask(job.mask, first_channel=True)) > 0
         return Foreground(mask, float(mask.mean()))
-    found = find_foreground(np.asarray(open_rgb(job.image, job.bits)))
+    found = find_foreground(np.asarray(open_rgb(job.image, job.bits)), job.keep_holes)
     file = io.BytesIO()
     Image.fromarray(np.uint8(255) * found.mask).save(file, LOSSLESS[job.mask.suffix.lower()])
     atomic_write(job.mask, file.getvalue())

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import logging
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from starlette.routing import Route
 
 from artifacts import run_info
 from artifacts.model_card import rounded
+from artifacts.monitoring.drift import Recent
 from images.reading import UnreadableImage, open_rgb
 from inference import overlay
 from inference.predictor import Prediction, Predictor
@@ -26,12 +29,15 @@ from serving import bodies
 from serving.batches import Batches
 from serving.measures import Measures
 
+LOGGER = logging.getLogger(__name__)
+
 PAGE = Path(__file__).with_name("page.html")
 PAGE_MAY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; "
 PAGE_MAY += "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 PREDICT = "/predict"
 CHOICES = {"map": ("npy", "png"), "overlay": ("jpg", "png")}  # what a request may ask for, beside the verdict
 RETRY_SECONDS = 1
+SHOWN = 200  # last pictures whose drift the page shows
 DECODED_BATCHES = 2  # decoded pictures are in memory of so many batches: one is scored, the next is made ready
 
 
@@ -55,6 +61,8 @@ class Service:
         self.measures = Measures()
         self.measures.under_way.set_function(lambda: self.under_way)
         self.batches = Batches(predictor, self.measures.batches.observe)
+        self.recent = Recent()
+        self.drifts: deque[float] = deque(maxlen=SHOWN)
         self.decoded = asyncio.Semaphore(DECODED_BATCHES * predictor.batch_size)
         self.about = _about(predictor)
 
@@ -66,6 +74,7 @@ class Service:
             Route("/health", self.health),
             Route("/version", self.version),
             Route("/metrics", self.metrics),
+            Route("/drift", self.drift),
         ]
         handlers = {HTTPException: self.refuse, Exception: self.fail}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._running)
@@ -99,6 +108,10 @@ class Service:
         """Give Prometheus its numbers."""
         return Response(self.measures.text(), media_type=self.measures.content_type)
 
+    async def drift(self, request: Request) -> Response:
+        """Give the drift of the last pictures, the oldest first."""
+        return self._respond(json.dumps({"limit": 1, "drift": list(self.drifts)}).encode())
+
     async def page(self, request: Request) -> Response:
         """Give the page on which a person tries the model."""
         return FileResponse(PAGE, headers={"Content-Security-Policy": PAGE_MAY, "X-Content-Type-Options": "nosniff"})
@@ -127,6 +140,7 @@ class Service:
                 prediction = await self.batches.predict(image)
                 self.measures.verdicts.labels(prediction.verdict).inc()
                 self.measures.scores.observe(prediction.score)
+                self._watch(prediction.drift)
                 return await run_in_threadpool(self._describe, image, prediction, wanted)
         except UnreadableImage as error:
             raise HTTPException(422, str(error)) from error
@@ -145,6 +159,7 @@ class Service:
             "width": image.width,
             "height": image.height,
             "like_training": self.predictor.is_like_training(image),
+            "drift": prediction.drift,
             "area": sum(region.area for region in marked),
             "boxes": [region._asdict() for region in marked],
         }
@@ -154,6 +169,16 @@ class Service:
             drawn = overlay.draw(np.asarray(image), prediction, self.predictor)
             answer["overlay"] = _text(overlay.encode(drawn, f"overlay.{wanted['overlay']}"))
         return json.dumps(answer).encode()
+
+    def _watch(self, drift: float | None) -> None:
+        """Note a picture's drift; log a line when pictures cease to look like those of the training."""
+        if drift is None:
+            return
+        self.drifts.append(drift)
+        self.measures.drift.set(drift)
+        line = self.recent.add(drift)
+        if line:
+            LOGGER.warning("%s", line)
 
     def _count(self, request: Request, status: int) -> None:
         if request.url.path == PREDICT:

@@ -20,6 +20,7 @@ class Measures:
         self.answers = Counter("glass_answers", "Answers to posted pictures by HTTP status.", ["status"], **kept)
         self.verdicts = Counter("glass_pictures", "Scored pictures by verdict.", ["verdict"], **kept)
         self.scores = Histogram("glass_score", "Scores.", buckets=SCORES, **kept)
+        self.drift = Gauge("glass_drift", "How far the last picture is from those of the training; limit: 1.", **kept)
         self.seconds = Histogram("glass_seconds", "From a request's head to its answer.", buckets=SECONDS, **kept)
         self.batches = Histogram("glass_batch_pictures", "Pictures scored together.", buckets=SIZES, **kept)
         self.under_way = Gauge("glass_under_way", "Requests accepted and not answered yet.", **kept)

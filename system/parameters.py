@@ -37,6 +37,34 @@ class Number(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+class Span(click.ParamType):
+    """Two numbers, LOW,HIGH, with 0 < least <= LOW <= HIGH <= 1.
+
+    Args:
+        least: of LOW; 0 allows whatever is above it.
+    """
+
+    name = "span"
+
+    def __init__(self, least: float = 0) -> None:
+        self.least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float] | None:
+        """Return (low, high)."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = map(float, value.split(","))
+        except ValueError:
+            low, high = 0, 0
+        if not 0 < max(low, self.least) <= low <= high <= 1:
+            least = f"from {self.least:g}" if self.least else "above 0"
+            self.fail(f"{value!r} is not LOW,HIGH, two numbers {least} to 1, as in 0.2,0.8.", param, ctx)
+        return low, high
+
+
 class Seed(click.IntRange):
     """A whole number of 64 bits."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from inference.predictor import Predictor
 from inference.torch_engine import TorchEngine
 from inference.traced_model import DeployedModel, fold_batch_norms, trace
 from tests.helpers.pretended_gpu import CUDA, PretendedGPU
-from tests.helpers.small_model import CROP, LETTERBOX, NETWORK, pictures, small_model
+from tests.helpers.small_model import CROP, LETTERBOX, NETWORK, learn_drift, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = "onnx", "onnxscript", "onnxruntime"
@@ -283,6 +284,38 @@ def test_the_formula_in_the_documents_gives_calibrated_scores(onnx_file, tmp_pat
         names = {"np": np, "card": card, "score": np.float32([found.score])}
         exec(text.partition("```python\n")[2].partition("```")[0], names)
         assert names["calibrated"] == pytest.approx(found.calibrated, abs=1e-6)
+
+
+def test_the_graph_of_letterboxed_pictures_tells_drift_beside_the_same_answers(tmp_path):
+    folder = small_model(tmp_path, LETTERBOX)
+    learn_drift(folder, pictures(tmp_path / "in", 5))
+    engine = TorchEngine(folder, None, None, "cpu")
+    given = [torch.from_numpy(each) for each in exporting._pictures(engine, 3)]
+    with torch.no_grad():
+        scores, maps = DeployedModel(engine.glass)(*given)
+        again, same, feats = DeployedModel(engine.glass, describe=True)(*given)
+    assert torch.equal(again, scores) and torch.equal(same.nan_to_num(2), maps.nan_to_num(2))
+    expected = engine(*exporting._pictures(engine, 3))[2]
+    np.testing.assert_allclose(engine.card.drift(feats.numpy()), expected, rtol=1e-3)
+
+
+def test_an_exported_file_tells_drift(folder, onnx_file, tmp_path, onnx):
+    import onnxruntime
+
+    shutil.copytree(folder.parent.parent, tmp_path / "models")
+    known, model = pictures(tmp_path / "in", 5), tmp_path / "models/backbone_0" / folder.name
+    learn_drift(model, known)
+    out = tmp_path / "part.onnx"
+    assert call("--model", model, "--format", "onnx", "--out", out).exit_code == 0
+    outputs = [[each.name for each in onnxruntime.InferenceSession(file).get_outputs()] for file in (onnx_file, out)]
+    assert outputs == [["score", "map"], ["score", "map", "mean_feats"]]
+    for torch_says, file_says, old_file_says in zip(
+        *(Predictor(each).predict(known) for each in (model, out, onnx_file)), strict=True
+    ):
+        assert file_says.drift == pytest.approx(torch_says.drift, abs=5e-3) and old_file_says.drift is None
+        assert file_says.score == old_file_says.score and np.array_equal(
+            file_says.map, old_file_says.map, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("options", [{"device": "cuda"}, {"device": "tpu"}, {"checkpoint": "a.pth"}])

@@ -17,6 +17,7 @@ from PIL import Image
 import main as cli
 from artifacts import options
 from artifacts.options import DataOptions, NetOptions, RunOptions
+from reporting import review
 
 SIDE = 64
 
@@ -619,3 +620,63 @@ def test_a_run_of_before_goes_on_and_its_missing_options_had_their_defaults(trai
         assert outcome.exit_code == 2 and "ema_decay 0.0, now 0.9" in outcome.output
         outcome = call(data, results)
         assert outcome.exit_code == 0, outcome.output
+
+
+@pytest.fixture
+def defects(tmp_path) -> Path:
+    """A folder of a confirmed defect and its mask."""
+    rng = np.random.default_rng(7)
+    write_image(tmp_path / "defects/seen.png", rng, spot=True)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[20:40, 20:40] = 255
+    Image.fromarray(mask).save(tmp_path / "defects/seen_mask.png")
+    return tmp_path / "defects"
+
+
+def test_confirmed_defects_are_learnt_and_belong_to_the_run(data, tmp_path, defects):
+    given = ("--real_defects", defects, "--real_share", 1, "--opacity", "0.5,1", "--defect_size", "0.1,0.5")
+    net = ("--iterations", 2)
+    outcome = call(data, tmp_path / "out", net=net, dataset=given)
+    assert outcome.exit_code == 0, outcome.output
+    assert "1 cut-outs of 1 pictures take part in the synthesis" in outcome.output
+    folder = tmp_path / "out/models/backbone_0/mvtec_nut"
+    kept = json.loads((folder / "result.json").read_text())["settings"]
+    assert kept["real_defects"] == str(defects) and kept["real_share"] == 1
+    assert kept["opacity"] == [0.5, 1] and kept["defect_size"] == [0.1, 0.5]
+    with Image.open(review.picture(folder, review.SYNTHETIC, 0)) as picture:  # white squares on dark noise
+        assert np.asarray(picture.convert("L"))[:, picture.width // 2 :].max() > 200
+    again = call(data, tmp_path / "out", net=net)
+    assert again.exit_code == 2 and "real_share 1.0, now 0.5" in again.output
+    shutil.copy(data / "nut/test/spot/000.png", defects / "tested.png")
+    refused = call(data, tmp_path / "other", net=net, dataset=given)
+    assert refused.exit_code == 2 and "which is tested or counts as good" in refused.output.splitlines()[-1]
+
+
+def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_path):
+    results, nut = tmp_path / "results", "models/backbone_0/mvtec_nut"
+    shutil.copytree(trained[0] / nut, results / nut)
+    shutil.copy(trained[0] / nut / "../backbone.safetensors", results / nut / "..")
+    path = results / nut / "state.pth"
+    state = torch.load(path, weights_only=True)
+    for name in ("opacity", "defect_size", "real_defects", "real_share"):
+        assert state["options"].pop(name) == getattr(DataOptions, name)
+    torch.save(state, path)
+    assert call(data, results).exit_code == 0
+    refused = call(data, results, dataset=("--opacity", "0.1,0.5"))
+    assert refused.exit_code == 2 and "opacity None, now (0.1, 0.5)" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (("--opacity", "0.5"), "two numbers above 0 to 1"),
+        (("--opacity", "0.8,0.5"), "two numbers above 0 to 1"),
+        (("--defect_size", "0.001,1"), "two numbers from 0.0078125 to 1"),
+        (("--opacity", "0.5,1", "--mean", "0.3"), "takes the place of --mean and --std"),
+        (("--real_share", "0.3"), "no effect without --real_defects"),
+        (("--real_defects", "nowhere"), "nowhere is not a folder: check --real_defects"),
+    ],
+)
+def test_wrong_options_of_synthetic_defects_are_one_line(data, tmp_path, dataset, text):
+    outcome = call(data, tmp_path / "out", dataset=dataset)
+    assert outcome.exit_code == 2 and text in outcome.output

@@ -31,7 +31,7 @@ from inference.batch_run import Output, Run
 from inference.predictor import Predictor
 from inference.score_file import Row, ScoreFile
 from inference.tiles import Tiling
-from tests.helpers.small_model import LETTERBOX, NETWORK, build, change_card, pictures, small_model
+from tests.helpers.small_model import LETTERBOX, NETWORK, build, change_card, learn_drift, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -801,3 +801,21 @@ def test_a_file_in_the_way_of_the_output_is_one_line(folder, tmp_path, place):
     result = call("--model", folder, "--out", tmp_path / place, tmp_path / "in")
     assert result.exit_code == 2 and f"{tmp_path / place} cannot be written" in result.output.splitlines()[-1]
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_pictures_that_look_unlike_the_training_s_are_told(model, tmp_path):
+    known = pictures(tmp_path / "in", 6)
+    before = [(each.score, each.map, each.drift) for each in Predictor(model).predict(known)]
+    learn_drift(model, known)
+    for (score, segmentation, drift), found in zip(before, Predictor(model).predict(known), strict=True):
+        assert found.score == score and np.array_equal(found.map, segmentation, equal_nan=True)
+        assert drift is None and 0 < found.drift <= 1
+    for k, path in enumerate(known[:3]):  # noise of half the contrast
+        Image.fromarray(np.asarray(Image.open(path)) // 2 + 64).save(tmp_path / f"in/x{k}.png")
+    said = call("--model", model, "--out", tmp_path / "out", "--overlays", "none", tmp_path / "in").output
+    found = rows(tmp_path / "out")
+    assert list(found[0])[-2:] == ["calibrated", "drift"]
+    assert [float(row["drift"]) > 1 for row in found] == [False] * 6 + [True] * 3
+    assert said.count("no longer look like those of the training: of the last 8, 2 drift above 1, up to ") == 1
+    assert "; 3 drift above 1" in said
+    assert Predictor(model, tiling=Tiling((40, 40), 8), threshold=0.5)(known[0]).drift is None

@@ -30,7 +30,7 @@ import serve
 from inference.predictor import Predictor
 from serving import bodies
 from serving.app import PAGE, Service
-from tests.helpers.small_model import pictures, small_model
+from tests.helpers.small_model import learn_drift, pictures, small_model
 from tests.test_arrows import ROOT, WITHOUT_TORCH
 from tests.test_predict import rows
 
@@ -117,6 +117,20 @@ def test_clients_at_once_get_the_scores_of_predict(folder, tmp_path):
         assert answer["verdict"] == row["verdict"] and abs(answer["area"] - int(row["area"])) <= 2
         assert answer["threshold"] == float(row["threshold"])
     assert {answer["verdict"] for _, answer in answers} == {"OK", "NG"}
+
+
+def test_drift_is_answered_measured_and_logged_once(folder, tmp_path, caplog):
+    shutil.copytree(folder.parent.parent, tmp_path / "models")
+    known, model = pictures(tmp_path / "in", 6), tmp_path / "models/backbone_0" / folder.name
+    learn_drift(model, known)
+    odd = [encoded(Image.fromarray(np.asarray(Image.open(path)) // 2 + 64)) for path in known[:3]]
+    with running(Predictor(model)) as service:
+        assert json.loads(ask(service, "GET", "/drift").content) == {"limit": 1, "drift": []}
+        found = [post(service, content)[1]["drift"] for content in [*(path.read_bytes() for path in known), *odd]]
+        assert [value > 1 for value in found] == [False] * 6 + [True] * 3
+        assert json.loads(ask(service, "GET", "/drift").content)["drift"] == found
+        assert metric(service, "glass_drift") == found[-1]
+    assert sum("no longer look like those of the training" in line for line in caplog.messages) == 1
 
 
 def test_boxes_cover_what_is_marked(service, tmp_path):

@@ -3,7 +3,7 @@
 A batch of such pictures has the key valid, bool [B, H, W], true on a rectangle of each image; other batches lack it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,17 @@ def cells_inside(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 def shares(valid: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return what each cell counts in a mean over images, float32 [B, h·w, 1]."""
     return cells_inside(valid, grid).float().clamp(min=LEAST_SHARE)[..., None]
+
+
+def mean_feats(planes: Sequence[torch.Tensor], valid: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the mean features of pictures, [B, C], of the layers' pooled planes [B, C_i, h_i, w_i]; not of padding."""
+    if valid is None:
+        return torch.cat([plane.mean((2, 3)) for plane in planes], dim=1)
+    means = []
+    for plane in planes:
+        inside = cells_inside(valid, tuple(plane.shape[-2:])).to(plane.dtype)  # [B, h·w]
+        means.append((plane.flatten(2) * inside[:, None]).sum(2) / inside.sum(1, keepdim=True))
+    return torch.cat(means, dim=1)
 
 
 def rows_inside(batch: Mapping[str, Any], grid: tuple[int, int]) -> torch.Tensor | None:

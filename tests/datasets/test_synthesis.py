@@ -163,3 +163,9 @@ def test_image_affine_equals_torchvision():
 def test_image_transforms_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="give 0|at most 1"):
         ImageJitter(**wrong)
+
+
+@pytest.mark.parametrize(("size", "exponents"), [(None, (0, 6)), ((1 / 32, 1), (0, 6)), ((0.03, 1), (0, 6)),
+                                                 ((0.1, 0.1), (3, 4)), ((1 / 128, 1 / 64), (6, 8))])  # fmt: skip
+def test_the_size_of_defects_is_that_of_the_noise_s_cells(size, exponents):
+    assert synthesis.exponents_of(size) == exponents

@@ -1,6 +1,7 @@
 """A small model in a class folder, as main.py leaves one: resnet18 with random weights, 32 pixels."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from safetensors.torch import save_file
 import backbones
 from artifacts import checkpoint, model_card
 from artifacts.model_card import Calibration, Card
+from artifacts.monitoring.drift import Drift
 from glass import GLASS
+from images.drawing import normalise
 from images.geometry import Geometry
+from images.reading import open_rgb
+from inference.torch_engine import TorchEngine
 
 CPU = torch.device("cpu")
 NETWORK = model_card.Network([3, 32, 32], 24, 24, 3, 1, 2, 16, "fp32")
@@ -65,6 +70,18 @@ def change_card(folder: Path, **changes: object) -> None:
     """Write a folder's card with other values."""
     changed = replace(model_card.read(folder), **changes)
     (folder / model_card.FILE).write_text(changed.to_json(), encoding="utf-8")
+
+
+def learn_drift(folder: Path, paths: Sequence[Path]) -> None:
+    """Write into a folder's card what these pictures look like."""
+    engine = TorchEngine(folder, None, None, "cpu")
+    geometry, images = Geometry.from_dict(engine.card.geometry), [open_rgb(path) for path in paths]
+    valid = [geometry.valid((each.height, each.width)) for each in images]
+    batch = {"image": torch.from_numpy(np.stack([normalise(geometry.apply(each)) for each in images]))}
+    if not np.all(valid):
+        batch["valid"] = torch.from_numpy(np.stack(valid))
+    described, _, _ = next(engine.glass.scored([batch], describe=True))
+    change_card(folder, drift=Drift.of(described["mean_feats"].numpy()))
 
 
 def _card(path: Path, fingerprint: str, geometry: Geometry, network: model_card.Network) -> Card:

@@ -131,17 +131,18 @@ def test_a_score_file_goes_on_and_drops_a_cut_off_line(tmp_path):
     assert again.done == {"a, b.png"}
     again.add(Row("c.png", error="broken"))
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[1:] == ['"a, b.png",0.5,OK,0.7,0,,,,,,', "c.png,,,,,,,,,broken,"]
+    assert lines[1:] == ['"a, b.png",0.5,OK,0.7,0,,,,,,,', "c.png,,,,,,,,,broken,,"]
 
 
-def test_a_score_file_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
+@pytest.mark.parametrize(("head", "more"), [("", ""), (",calibrated", ",0.9")])
+def test_a_score_file_of_an_earlier_version_goes_on_with_its_columns(tmp_path, head, more):
     path = tmp_path / "scores.csv"
-    old = "image,score,verdict,threshold,area,x,y,width,height,error\na.png,0.5,OK,0.7,0,,,,,\n"
+    old = f"image,score,verdict,threshold,area,x,y,width,height,error{head}\na.png,0.5,OK,0.7,0,,,,,\n"
     path.write_text(old, encoding="utf-8")
     again = ScoreFile(path)
     assert again.done == {"a.png"}
-    again.add(Row("b.png", 0.8, "NG", 0.7, 3, 1, 2, 3, 4, calibrated=0.9))
-    assert path.read_text(encoding="utf-8") == old + "b.png,0.8,NG,0.7,3,1,2,3,4,\n"
+    again.add(Row("b.png", 0.8, "NG", 0.7, 3, 1, 2, 3, 4, calibrated=0.9, drift=1.2))
+    assert path.read_text(encoding="utf-8") == old + f"b.png,0.8,NG,0.7,3,1,2,3,4,{more}\n"
 
 
 def test_a_foreign_csv_is_not_continued(tmp_path):
@@ -159,4 +160,4 @@ def test_a_new_score_file_appears_only_when_it_is_whole(tmp_path):
     assert path.read_text(encoding="utf-8") == "before"
     with new_score_file(path) as scores:
         scores.add(Row("b.png", 0.25))
-    assert path.read_text(encoding="utf-8").splitlines() == [",".join(score_file.HEADER), "b.png,0.25,,,,,,,,,"]
+    assert path.read_text(encoding="utf-8").splitlines() == [",".join(score_file.HEADER), "b.png,0.25,,,,,,,,,,"]

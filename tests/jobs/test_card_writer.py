@@ -62,6 +62,14 @@ def test_a_class_folder_describes_itself(trained):
     assert found.statistics.test_defect.count == 3 and found.f1_max.defect == 3
 
 
+def test_what_normal_pictures_look_like_is_kept_where_some_are_held_out(trained, data):
+    known = model_card.read(folder_of(trained)).drift
+    assert known.count == 5 and len(known.mean) == len(known.std) == 32 and known.limit > 0
+    predictor = Predictor(folder_of(trained))
+    found = [each.drift for each in predictor.predict(sorted((data / "nut/train/good").iterdir()))]
+    assert min(found) > 0 and max(found) < 1
+
+
 def test_the_threshold_is_that_of_the_images_held_out(trained):
     found = model_card.read(folder_of(trained))
     assert (found.threshold.basis, found.threshold.count, found.threshold.false_alarm_rate) == (

@@ -96,6 +96,45 @@ def test_doubtful_masks_of_a_class_are_named(parts):
     assert "most masks" not in output
 
 
+def inlaid(key: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the part with an inlay of the background's own colour, up to noise; and the disc's mask."""
+    pixels, disc = part(key)
+    y, x = np.nonzero(disc)
+    yy, xx = np.mgrid[:96, :96]
+    hole = np.hypot(yy - y.mean(), xx - x.mean()) < 13
+    noise = np.random.default_rng(key).normal(0, 2, (96, 96, 1))
+    return np.where(hole[..., None], (195 + noise).astype(np.uint8), pixels), disc
+
+
+def test_what_the_part_encloses_belongs_to_it_unless_told_otherwise():
+    pixels, disc = inlaid(0)
+    found = foreground_masks.find_foreground(pixels)
+    assert foreground_masks.iou(found.mask, disc) > 0.95 and not found.doubts
+    open_ = foreground_masks.find_foreground(pixels, keep_holes=True)
+    assert not open_.mask[48, 48] or open_.mask.sum() < 0.75 * found.mask.sum()
+    assert open_.share + open_.holes == pytest.approx(found.share, abs=0.005)
+    assert open_.doubts == [f"holes ({open_.holes:.1%})"]
+
+
+def test_odd_masks_are_doubtful():
+    solid = foreground_masks.Foreground(np.ones((4, 4), bool), 0.3, holes=0.16)
+    assert solid.doubts == ["mostly a filled hole (16.0%)"]
+    assert solid.unlike(0.2) == [] and solid.unlike(0.7) == ["unlike the others (30.0%, most cover 70.0%)"]
+    assert solid.unlike(0.1) == ["unlike the others (30.0%, most cover 10.0%)"]
+
+
+def test_holes_are_told_and_the_command_to_train_with_ends_it(parts):
+    for i in range(2):
+        write(parts / f"disc/{i}.png", inlaid(i)[0])
+    output = call("fgmask", parts, "-d", "disc").output
+    assert "Enclosed holes were filled in 2 masks" in output and "--keep_holes --overwrite" in output
+    last = output.strip().splitlines()[-1]
+    assert f"Now train with --fg 1: python main.py net dataset -d disc --fg 1 folder {parts}" in last
+    kept = call("fgmask", parts, "-d", "disc", "--keep_holes", "--overwrite").output
+    assert "were filled" not in kept and "fg_mask/disc/0.png: holes (" in kept
+    assert (np.asarray(Image.open(parts / "fg_mask/disc/0.png"))[35:60, 35:60] == 0).any()
+
+
 def test_two_images_of_one_name_cannot_share_a_mask(parts):
     write(parts / "disc/more/0.png", part(9)[0])
     assert "would share a mask" in one_line(call("fgmask", parts, "-d", "disc"))

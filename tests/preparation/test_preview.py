@@ -1,5 +1,6 @@
 """A preview shows what a run with its options sees first."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from datasets.mvtec import MVTecDataset
 from datasets.sampler import EpochSampler
 from jobs.examples import first_examples
 from jobs.held_out import hold_out
-from tests.helpers.prepare_line import call, one_line
+from tests.helpers.pictures import write
+from tests.helpers.prepare_line import call, one_line, square
 
 
 def show(tree: Path, out: str, *options: object) -> bytes:
@@ -54,6 +56,26 @@ def test_a_preview_leaves_out_what_is_held_out(tree, monkeypatch):
     rest, held = hold_out(train_set, 0.3, 0, "calibration")
     assert len(held) == 3
     assert {caption for caption, _ in shown} == {f"nut: {entry.image.name}" for entry in rest.entries}
+
+
+def test_a_preview_tells_the_smallest_and_the_largest_defect_in_camera_pixels(tree):
+    line = ["-n", 6, "--out", tree.parent / "a.png", "-d", "nut", "--resize", 20, "--imagesize", 20, "--fg", 0]
+    found = []
+    for size in ("0.03,0.07", "1,1"):
+        output = call("preview", *line, "--defect_size", size, "mvtec", tree, tree.parent / "dtd").output
+        told = re.search(r"smallest is (\d+) wide and (\d+) high, the largest (\d+) and (\d+)\.", output)
+        found.append([int(number) for number in told.groups()])
+    (small, _, large, _), (_, _, wide, high) = found
+    assert small == 2 and large < 20  # the pictures are 40 pixels wide: two a pixel of the network
+    assert max(wide, high) >= 20
+
+
+def test_a_preview_shows_confirmed_defects(tree):
+    write(tree.parent / "bad/x.png", np.full((40, 40, 3), (255, 0, 0)))
+    write(tree.parent / "bad/x_mask.png", square())
+    show(tree, "a.png", "--real_defects", tree.parent / "bad", "--real_share", 1)
+    pixels = np.asarray(Image.open(tree.parent / "a.png").convert("RGB")).astype(int)
+    assert ((pixels[..., 0] > 200) & (pixels[..., 1:].max(2) < 60)).sum() > 1000
 
 
 @pytest.mark.parametrize(

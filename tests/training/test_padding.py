@@ -57,3 +57,16 @@ def test_the_mean_image_is_that_of_the_pictures():
     expected = (images[:2, :, 10:30].mean(0) + images[2, :, 10:30]) / 2
     np.testing.assert_allclose(mean[:, :20], expected, atol=1e-5)
     np.testing.assert_allclose(mean[:, 20:], images[1, :, 30:40], atol=1e-5)
+
+
+def test_mean_features_are_those_of_the_picture():
+    planes = [torch.randn(2, 3, 4, 4), torch.randn(2, 5, 2, 2)]
+    whole = padding.mean_feats(planes)
+    assert torch.allclose(whole, torch.cat([plane.mean((2, 3)) for plane in planes], 1)) and whole.shape == (2, 8)
+    valid = torch.zeros(2, 8, 8, dtype=torch.bool)
+    valid[0, 2:6], valid[1, :, :4] = True, True
+    found = padding.mean_feats(planes, valid)
+    assert torch.allclose(found[0, :3], planes[0][0, :, 1:3].mean((1, 2)))
+    assert torch.allclose(
+        found[1], torch.cat([planes[0][1, :, :, :2].mean((1, 2)), planes[1][1, :, :, :1].mean((1, 2))])
+    )

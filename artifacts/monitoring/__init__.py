@@ -1,0 +1,1 @@
+"""Whether pictures still look like those of the training."""

@@ -1,0 +1,1 @@
+"""Confirmed defects, which take part in the synthesis of local anomalies."""

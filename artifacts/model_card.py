@@ -37,6 +37,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     scale           null, or {score, pixel}: of the calibration images, what a typical image scores, and below which
                     value nine tenths of a typical one's map lie (medians). With the threshold they give calibrated
                     scores and the colours of heat maps: see `calibrated`. Cards of earlier versions have none
+    framing         null or missing where whole pictures are looked at, else {roi, tile, overlap, mask, of}: the region
+                    of interest and the tiles, as images.framing.Framing tells it
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -290,6 +292,7 @@ class Card:
     recipe: Recipe | None = None
     pixels: Pixels | None = None
     scale: Scale | None = None
+    framing: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""

@@ -12,7 +12,7 @@ from artifacts import checkpoint, model_card, run_info
 from artifacts.model_card import Calibration, Card, F1Max, Scale, Statistics, Summary, Threshold, above
 from artifacts.options import LAST, NetOptions, recipe_sets
 from images import drawing
-from jobs.held_out import ClassSets
+from jobs.held_out import ClassSets, SyntheticDefects
 from metrics import ImageScores, f1_max
 
 LOGGER = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ def new_card(
         recipe=weights.recipe,
         pixels=_pixels(sets),
         scale=scores.scale,
+        framing=sets.test.framing.to_dict(),
     )
 
 
@@ -166,7 +167,7 @@ def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
 
 def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Images:
     if not trained:
-        return model_card.Images(None, calibration, None, len(sets.test))
-    return model_card.Images(
-        len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test)
-    )
+        return model_card.Images(None, calibration, None, len(sets.test.entries))
+    choosing = sets.choosing if isinstance(sets.choosing, SyntheticDefects) else sets.choosing.entries
+    select = 0 if sets.rule == LAST else len(choosing)
+    return model_card.Images(len(sets.train.entries), calibration, select, len(sets.test.entries))

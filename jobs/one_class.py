@@ -178,7 +178,8 @@ class ClassRun:
     def _scored(self, images: AnomalyDataset) -> ImageScores:
         """Score images with the weights that are loaded."""
         found = ImageScores()
-        evaluation.evaluate(self.glass.scored(self.assembly.test_loader(images, self.name)), record=found)
+        loader = self.assembly.test_loader(images, self.name)
+        evaluation.evaluate(evaluation.whole(self.glass.scored(loader), loader), record=found)
         return found
 
     def _hypersphere(self) -> bool:

@@ -41,7 +41,7 @@ class OnnxEngine:
             raise ValueError(f"{file} is another model, not one that export.py wrote: give one of its files.")
         if not proven:
             LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
-        self.card = Card.from_json(metadata[CARD], file)
+        self.card = _recalibrated(Card.from_json(metadata[CARD], file), sidecar(file))
         self.inputs = [each.name for each in self.session.get_inputs()]
         found = self.session.get_inputs()[0].shape[1:]
         wanted = [*self.card.network.input_shape[1:], 3]
@@ -58,6 +58,25 @@ class OnnxEngine:
         given = {IMAGE: pixels, VALID: valid}
         scores, maps = self.session.run([SCORE, MAP], {name: given[name] for name in self.inputs})
         return scores, maps
+
+
+def sidecar(file: Path) -> Path:
+    """Return where the card of an exported file lies that was calibrated after its export."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _recalibrated(exported: Card, path: Path) -> Card:
+    """Return the card beside an exported file, if there is one.
+
+    Raises:
+        ValueError: it is damaged, or of another model.
+    """
+    if not path.is_file():
+        return exported
+    found = Card.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    if (found.checkpoint, found.network, found.geometry) != (exported.checkpoint, exported.network, exported.geometry):
+        raise ValueError(f"{path} holds the threshold of another model than the file beside it: delete it.")
+    return found
 
 
 def sealed(content: bytes) -> bytes:

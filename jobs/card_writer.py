@@ -36,7 +36,9 @@ def known_card(folder: Path) -> Card | None:
 
 
 def with_rate(known: Card, false_alarm_rate: float) -> Card:
-    """Return a card with the threshold for another false-alarm rate."""
+    """Return a card with the threshold for another false-alarm rate; one set by `predict.py --calibrate` stays."""
+    if known.recalibrations:
+        return known
     return dataclasses.replace(known, threshold=_threshold(known.calibration, false_alarm_rate))
 
 

@@ -35,7 +35,7 @@ from model import Discriminator, Projection
 from training import padding
 from training.ascent import require_triton, start_ascent, truncate
 from training.batches import set_epoch
-from training.evaluation import evaluate, test
+from training.evaluation import evaluate, test, whole
 from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
@@ -431,7 +431,7 @@ class GLASS(nn.Module):
 
     def evaluate(self, loader: Iterable[dict], cache: FeatureCache | None = None) -> dict[str, float]:
         """Compute the image and pixel metrics of the current weights, see evaluation.evaluate."""
-        return evaluate(self.scored(loader, cache), on_device=self.device.type == "cuda")
+        return evaluate(whole(self.scored(loader, cache), loader), on_device=self.device.type == "cuda")
 
     def tester(self, test_loader: Iterable[dict], name: str) -> list[float]:
         """Test the best stored checkpoint, and write a picture of each test image under <results>/eval/<name>.

@@ -1,5 +1,7 @@
 """Command line: `python predict.py --model CLASS_FOLDER INPUT...`, pictures in, scores, verdicts and overlays out.
 
+`--calibrate FOLDER` in place of INPUT sets the model's threshold by the good pictures of a folder.
+
 `--model FILE.onnx` runs what export.py wrote on onnxruntime, with requirements/deploy.txt alone. In Python, a picture
 is scored by `Predictor(model)(image)` (inference/predictor.py).
 
@@ -17,9 +19,9 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
-from artifacts.model_card import NG
+from artifacts.model_card import GIVEN, NG
 from images.reading import IMAGE_SUFFIXES, Found, find_files, holds_pictures, kind_of, writable
-from inference import score_file
+from inference import calibration, score_file
 from inference.batch_run import COPY, LINK, Output, Run, is_own
 from inference.model_options import model_options, open_predictor
 from inference.predictor import Predictor
@@ -34,6 +36,8 @@ __all__ = ["Predictor", "main"]
 
 THREADS = 8  # that read pictures and write overlays
 NAMED = 5  # files of one sort, in a message
+DEFAULT_RATE = 0.01  # of false alarms, where a model has none of its own
+AVERAGE, CONFIDENT = "average", "confident"  # --promise
 EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 
 
@@ -58,14 +62,28 @@ EXIT_UNREAD, EXIT_WRONG, EXIT_NG = 1, 2, 3
 @click.option("--recursive", is_flag=True, help="Look in subfolders, too.")
 @click.option("--watch", is_flag=True, help="Score the pictures of one folder as they arrive. Ctrl-C stops it.")
 @click.option("--fail_on_ng", is_flag=True, help="Exit with 3 if a picture is NG.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--calibrate", metavar="FOLDER", help="Set the model's threshold by the good pictures of a folder. Takes no INPUT."
+)
+@click.option(
+    "--promise",
+    type=click.Choice([AVERAGE, CONFIDENT]),
+    default=AVERAGE,
+    help="With --calibrate: keep --false_alarm_rate on average, or with 95 % confidence, which takes more pictures.",
+)
+@click.argument("inputs", metavar="INPUT...", nargs=-1)
 def main(
     out: Path, shown: str, save_maps: str | None, sorting: str | None, recursive: bool, watch: bool, fail_on_ng: bool,
-    inputs: tuple[str, ...], **model: object,
+    calibrate: str | None, promise: str, inputs: tuple[str, ...], **model: object,
 ) -> None:  # fmt: skip
     """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
+    if (calibrate is None) == (not inputs):
+        raise click.UsageError("Missing argument 'INPUT...'." if not inputs else "--calibrate takes no INPUT.")
     log_to_screen()
     try:
+        if calibrate is not None:
+            _calibrate(calibrate, recursive, out.absolute(), promise == CONFIDENT, **model)
+            return
         folder = _watched(inputs) if watch else None
         paths, left = ([], []) if watch else _collect(inputs, recursive, out.absolute())
         predictor = open_predictor(**model)
@@ -76,6 +94,29 @@ def main(
         LOGGER.error("%s", error)
         sys.exit(EXIT_WRONG)
     sys.exit(EXIT_UNREAD if not run.all_judged else EXIT_NG if fail_on_ng and run.counts[NG] else 0)
+
+
+def _calibrate(
+    folder: str, recursive: bool, out: Path, confident: bool, model: Path, checkpoint: Path | None,
+    threshold: float | None, false_alarm_rate: float | None, **others: object,
+) -> None:  # fmt: skip
+    """Set a model's threshold by the good pictures of a folder.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: something is missing, damaged, or does not fit.
+    """
+    if threshold is not None or checkpoint is not None:
+        raise ValueError("--calibrate finds the threshold of the model's own weights: leave --threshold, --checkpoint.")
+    paths, _ = _collect((folder,), recursive, out)
+    none = 1.0  # threshold: no verdict is asked for
+    predictor = open_predictor(model=model, checkpoint=None, threshold=none, false_alarm_rate=None, **others)
+    known = predictor.engine.card
+    if model.is_dir() and known.checkpoint.select == GIVEN:
+        raise ValueError(f"{model} holds other weights than its model.json describes: run main.py on the class first.")
+    rate = false_alarm_rate or (known.threshold.false_alarm_rate if known.threshold else DEFAULT_RATE)
+    name = Path(os.path.abspath(folder)).name
+    path = calibration.keep(model, calibration.recalibrated(predictor, name, paths, rate, confident))
+    LOGGER.info("Written to %s.", path)
 
 
 def _work(output: Output, paths: list[Path], left: list[Path], folder: Path | None, recursive: bool) -> Run:

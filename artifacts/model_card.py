@@ -21,7 +21,8 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     map is above `pixel` is marked; `above` says how they are compared. Of normal images like the
                     `count` calibration ones, at most promised_rate are alarms on average, and at most promised_rate
                     have a marked pixel; false_alarm_rate is what was asked for. basis: "held-out normals" (not trained
-                    on) or "test normals"
+                    on), "test normals", or "good pictures" of a recalibration. confident_rate, of a recalibration:
+                    what at most are alarms with 95 % confidence; confident: that this was asked for
     f1_max          null, or {score, f1, normal, defect}: the threshold of the highest F1 on the test images, which are
                     so many normal and defective ones
     statistics      {calibration, test_normal, test_defect}, each null or {count, mean, std, min, median, max} of the
@@ -39,6 +40,10 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
                     scores and the colours of heat maps: see `calibrated`. Cards of earlier versions have none
     drift           null or missing where unknown, else {mean, std, limit, count}: what the mean features of so many
                     normal pictures are, and how far they reach (artifacts/monitoring/drift.py)
+    framing         null or missing where whole pictures are looked at, else {roi, tile, overlap, mask, of}: the region
+                    of interest and the tiles, as images.framing.Framing tells it
+    recalibrations  null or missing, else a list, the latest last, of {date, folder, count, false_alarm_rate, confident,
+                    old, new}: the thresholds of scores before and after, and so many good pictures of which folder
 
 Scores and map values lie in (0, 1). Further keys may be there; readers pass over them.
 """
@@ -64,7 +69,9 @@ FILE = "model.json"  # in a class folder; also the key of an exported file's met
 FORMAT = 1
 # What reading JSON that is damaged, or other JSON than it should be, raises; too deep a nesting is a RecursionError.
 WRONG_JSON = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-HELD_OUT, TEST_NORMALS = "held-out normals", "test normals"
+HELD_OUT, TEST_NORMALS, GOOD_PICTURES = "held-out normals", "test normals", "good pictures"
+CONFIDENCE = 0.95
+GIVEN = "given"  # the rule of weights that the user named
 OK, NG, UNKNOWN = "OK", "NG", "-"  # verdicts
 DECIMALS = 5  # to which scores are compared; what an image shares a batch with changes the seventh
 TYPICAL = 0.1  # the calibrated score of what is typical of normal images
@@ -132,6 +139,8 @@ class Threshold:
     promised_rate: float
     basis: str
     count: int
+    confident_rate: float | None = None
+    confident: bool = False
 
     @property
     def missing(self) -> int:
@@ -139,11 +148,17 @@ class Threshold:
         return max(0, math.ceil(1 / Fraction(repr(self.false_alarm_rate))) - 1 - self.count)
 
     def __str__(self) -> str:
-        least = f", the lowest rate that {self.count} can guarantee (asked: {100 * self.false_alarm_rate:g} %)"
+        asked = f"{100 * self.false_alarm_rate:g} %"
+        least = f", the lowest rate that {self.count} can guarantee (asked: {asked})"
         basis = self.basis.removesuffix("s") if self.count == 1 else self.basis
         promise = f"from {self.count} {basis}: at most {100 * self.promised_rate:.3g} % false alarms"
         never = "; nothing can be NG, as good images score as high as can be" if self.score >= 1 else ""
-        least = least if self.promised_rate > self.false_alarm_rate else ""
+        least = least if self.promised_rate > self.false_alarm_rate and not self.confident else ""
+        if self.confident_rate is not None:
+            promise += " on average"
+            least += f"; at most {100 * self.confident_rate:.3g} % with {100 * CONFIDENCE:g} % confidence"
+            few = self.confident and self.confident_rate > self.false_alarm_rate
+            least += f" (asked: {asked}, which takes {least_count(self.false_alarm_rate)})" if few else ""
         return f"threshold {rounded_up(self.score):.{DECIMALS}f} {promise}{least}{never}"
 
 
@@ -243,6 +258,38 @@ class Calibration:
         score, pixel = rounded_up(self.scores[rank - 1]), rounded_up(self.map_maxima[rank - 1])
         return Threshold(score, pixel, false_alarm_rate, promised, self.basis, count)
 
+    def recalibrated(self, false_alarm_rate: float, confident: bool) -> Threshold:
+        """Return a threshold with both promises: what share of good images exceeds it on average, and with confidence.
+
+        Args:
+            false_alarm_rate: that is kept on average, or with confidence.
+            confident: which of them. Where the images are too few for it, the highest score is taken.
+
+        Raises:
+            ValueError: the rate is not between 0 and 1.
+        """
+        count, chosen = len(self.scores), self.threshold(false_alarm_rate)
+        rank = min(conformal_rank(count, false_alarm_rate), count)
+        if confident:
+            rank = confident_rank(count, false_alarm_rate)
+            score, pixel = rounded_up(self.scores[rank - 1]), rounded_up(self.map_maxima[rank - 1])
+            average = (count + 1 - rank) / (count + 1)
+            chosen = dataclasses.replace(chosen, score=score, pixel=pixel, promised_rate=average)
+        return dataclasses.replace(chosen, confident_rate=confident_rate(count, rank), confident=confident)
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """When a threshold was set anew, by which pictures, and the threshold of scores before and after."""
+
+    date: str
+    folder: str
+    count: int
+    false_alarm_rate: float
+    confident: bool
+    old: float | None
+    new: float
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -299,6 +346,8 @@ class Card:
     pixels: Pixels | None = None
     scale: Scale | None = None
     drift: Drift | None = None
+    framing: dict[str, Any] | None = None
+    recalibrations: list[Recalibration] | None = None
 
     def to_json(self) -> str:
         """Return the text of a model.json."""
@@ -350,6 +399,44 @@ def conformal_rank(count: int, false_alarm_rate: float) -> int:
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1: give a share, as 0.01.")
     return math.ceil((count + 1) * (1 - Fraction(repr(float(false_alarm_rate)))))
+
+
+def confident_rank(count: int, false_alarm_rate: float) -> int:
+    """Return the lowest rank, 1 .. n, of n scores that at most a share of images exceeds with CONFIDENCE; else n.
+
+    By rank r it is broken where at most n - r of n images are above what a share of all exceeds (a tolerance limit,
+    Wilks 1941).
+    """
+    beyond = 0
+    while beyond < count and _at_most(beyond, count, false_alarm_rate) <= 1 - CONFIDENCE:
+        beyond += 1
+    return count - max(0, beyond - 1)
+
+
+def confident_rate(count: int, rank: int) -> float:
+    """Return what share of images exceeds the score of a rank among n at most, with CONFIDENCE (Clopper, Pearson)."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _at_most(count - rank, count, middle) <= 1 - CONFIDENCE else (middle, high)
+    return high
+
+
+def least_count(false_alarm_rate: float) -> int:
+    """Return how many images are needed for a rate with CONFIDENCE: 29, 59, 149, 299 for 10, 5, 2, 1 %."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-false_alarm_rate))
+
+
+def _at_most(most: int, count: int, share: float) -> float:
+    """Return the chance of at most so many hits among n, each with a chance in [0, 1] (binomial)."""
+    if not 0 < share < 1:
+        return float(share == 0 or most >= count)
+    logs = [
+        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+        + k * math.log(share) + (count - k) * math.log1p(-share)
+        for k in range(min(most, count) + 1)
+    ]  # fmt: skip
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def above(values: ArrayLike, threshold: float) -> np.ndarray:

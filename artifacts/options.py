@@ -492,6 +492,21 @@ class DataOptions:
         "alone does, as released.",
         type=Number(0, 1, min_open=True),
     )
+    roi: str | None = sample(
+        None,
+        "Region of interest, in pixels of the camera's picture, or a picture that is black where nothing counts. "
+        "Nothing outside it is looked at.",
+        metavar="X,Y,W,H|FILE",
+    )
+    tile: int | tuple[int, int] | None = sample(
+        None,
+        "Cut large pictures into tiles of this size in pixels, for training, calibration and prediction.",
+        type=Size(),
+        metavar="N|HxW",
+    )
+    overlap: int | None = sample(
+        None, "Overlap of tiles in pixels. By default a quarter of a tile.", type=click.IntRange(0)
+    )
     skip_broken: bool = option(
         False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True
     )

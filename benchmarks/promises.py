@@ -1,6 +1,9 @@
 """How many false alarms a threshold gives that promises a share of them: promised against counted.
 
     python -m benchmarks.promises CLASS_FOLDER --data DATA --out FILE.json
+    python -m benchmarks.promises CLASS_FOLDER --out FILE.json
+
+The second counts both promises of `predict.py --calibrate`, on average and with 95 % confidence.
 
 CLASS_FOLDER is of a run with `--select last` and `dataset --calibration`, so that there are normal images which it
 was not trained on and which chose nothing: those held out of training, and the test set's. A threshold is set by some
@@ -26,6 +29,7 @@ from system.files import atomic_write
 RATES = (0.05, 0.1)
 SPLITS = 200  # random ones, each into images to calibrate on and images to count
 INTERVAL = 0.95  # confidence
+POOLED = 0.75  # of the images at most set a threshold, so that others are left to count
 
 Scores = Sequence[float]
 
@@ -71,11 +75,44 @@ def split(scores: Scores, count: int, what: str) -> dict:
     return {"calibrated_on": f"{count} of {what}, {SPLITS} random splits", "counted_on": "the others", "rates": rows}
 
 
+def both(scores: Scores) -> list[dict]:
+    """Count, over random splits, how both promises of a recalibration are kept, by the fewest images for each rate.
+
+    The images are taken for all that there are: a threshold set by some of them breaks its rate if more than this share
+    of all is above it.
+
+    Returns:
+        a row a rate: images that set the threshold; mean share of the other images that are false alarms by the
+        threshold that promises the rate on average; share of splits in which the threshold that promises it with
+        confidence keeps it, and the mean share of false alarms by it.
+    """
+    rng, scores, rows = np.random.default_rng(0), np.asarray(scores), []
+    for rate in (0.2, 0.1, 0.05, 0.02, 0.01):
+        count = model_card.least_count(rate)
+        if count > POOLED * len(scores):
+            continue
+        averages, confident = [], []
+        for _ in range(SPLITS):
+            order = rng.permutation(len(scores))
+            own, others = scores[order[:count]], scores[order[count:]]
+            found = Calibration.of(model_card.GOOD_PICTURES, own, own)
+            averages.append(above(others, found.recalibrated(rate, confident=False).score).mean())
+            confident.append(above(scores, found.recalibrated(rate, confident=True).score).mean())
+        kept = float(np.mean(np.asarray(confident) <= rate))
+        rows.append({"rate": rate, "count": count, "average": float(np.mean(averages)), "kept": kept,
+                     "confident": float(np.mean(confident))})  # fmt: skip
+    return rows
+
+
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of classes, MVTec layout.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of classes, MVTec layout; without, both promises.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-def main(folder: Path, data: Path, out: Path) -> None:
+def main(folder: Path, data: Path | None, out: Path) -> None:
     """Count the false alarms of a class FOLDER's thresholds."""
     held = model_card.read(folder).calibration
     if held is None or held.basis != model_card.HELD_OUT:
@@ -83,6 +120,11 @@ def main(folder: Path, data: Path, out: Path) -> None:
     path = folder / test_scores.EVIDENCE_FILE
     tested = test_scores.from_json(path.read_text(encoding="utf-8"), path)
     test = [score for score, label in zip(tested.scores, tested.labels, strict=True) if label == 0]
+    if data is None:
+        images = f"{len(held.scores)} held-out and {len(test)} test normals"
+        content = {"name": model_card.read(folder).name, "images": images, "both": both([*held.scores, *test])}
+        atomic_write(out, (json.dumps(content, indent=1) + "\n").encode())
+        return
     trained = scores_of_trained(folder, data)
     rest = f"the test's {len(test)} normals"
     tables = [

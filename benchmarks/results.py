@@ -218,6 +218,17 @@ def promises(measured: dict[str, Any]) -> str:
     return peers.markdown(head, rows, texts=2)
 
 
+def both_promises(measured: dict[str, Any]) -> str:
+    """Return the table of what benchmarks/promises.py counted of both promises."""
+    rows = [
+        [f"{100 * row['rate']:g} %", str(row["count"]), f"{100 * row['average']:.1f} %", f"{100 * row['kept']:.1f} %",
+         f"{100 * row['confident']:.1f} %"]
+        for row in measured["both"]
+    ]  # fmt: skip
+    head = ["rate", "good pictures", "on average: alarms", "with confidence: kept in", "alarms then"]
+    return peers.markdown(head, rows, texts=0)
+
+
 def windows(curves: dict[str, list[list[float]]]) -> str:
     """Return the table of the means of the AUROCs over successive windows of evaluations.
 
@@ -290,6 +301,7 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
         "release_seeds": by_seed(quick),
         "choices": choices([run for run in runs if run["settings"]["eval_epochs"] > 1]),
         "promises": promises(load(DATA / "promises.json")),
+        "both_promises": both_promises(load(DATA / "both_promises.json")),
         "peers": peers.to_markdown(peers.rows(measured)),
         "equal_time": peers.equal_time(measured),
         "neighbours": neighbours([load(path) for path in sorted((DATA / "neighbours").glob("*.json"))]),

@@ -8,7 +8,7 @@ A sample is a dict:
     mask_known  int, 0 for a defect without a mask, whose mask_gt means nothing; else 1
     is_anomaly  int, 0 or 1
     image_path  str
-    index       int, position in the data set
+    index       int, position in the data set; with tiles each is a sample, that counts
     valid       bool [H, W], where the image shows the picture and not padding; only with the letterbox
 Where features are kept, training samples have neither image nor mask_gt, mask_known and is_anomaly.
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
@@ -16,7 +16,7 @@ Every draw of a sample comes from a seed that the sampler hands over, so the num
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
@@ -37,12 +38,17 @@ from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_be
 from datasets.textures import DrawnTextures, TextureFolder, Textures
 from images.checks import Mask, MaskRule, Picture, look_at_mask, look_at_picture, readable
 from images.drawing import normalise
+from images.framing import Framing, cropped, size_of
 from images.geometry import CROP, LETTERBOX, Geometry, pair
-from images.reading import check_pixels, open_rgb, read_size
+from images.reading import check_pixels, open_mask, open_rgb, read_size
+from images.tiles import Box
 
 LOGGER = logging.getLogger(__name__)
 
 JUDGE_ONLY = 1  # --distribution
+SHOWN = 1024  # pixels, the longer side of a whole camera picture in the pictures of a test
+
+Scored = tuple[dict, torch.Tensor, torch.Tensor]  # a batch, its image scores [B], its anomaly maps [B, H, W]
 
 
 class DatasetSplit(Enum):
@@ -83,8 +89,11 @@ class AnomalyDataset(Dataset):
         mask_threshold: share of 255 from which on a pixel of a resized mask counts as defect; None: 255 alone does.
         opacity: range that the opacity of defects is drawn from, instead of 1 - beta.
         defect_size: smallest and largest cells of the noise, as shares of the picture's sides; None for the release's.
+        roi, tile, overlap: what is looked at of a picture, and in which tiles, see images.framing.Framing.given. Each
+            tile is a sample.
 
     Attributes:
+        framing: made of these three.
         grid: (h, w) of mask_s, see on_grid.
         cut: mean share of the images' area that the crop cuts away, known after `check`.
         real: confirmed defects, and the share of local anomalies that they make; see with_real_defects.
@@ -109,6 +118,7 @@ class AnomalyDataset(Dataset):
         normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False, defect_dir: Sequence[str] = (),
         sidecars: str = ASK, bits: int | None = None, mask_threshold: float | None = None,
         opacity: tuple[float, float] | None = None, defect_size: tuple[float, float] | None = None,
+        roi: str | None = None, tile: int | tuple[int, int] | None = None, overlap: int | None = None,
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
@@ -127,6 +137,9 @@ class AnomalyDataset(Dataset):
         self.imagesize = (3, height, width)
         self.resize = self._effective_resize(resize) if resize_mode == CROP else None
         self.geometry = Geometry(self.resize, (height, width), resize_mode)
+        self.framing = Framing.given(roi, tile, overlap)
+        self.framing.check(self.geometry)
+        self.roi_file = None if roi is None or self.framing.of is None else Path(roi)
         self.truth = MaskRule(self.geometry, self.labels_masks, mask_threshold)
         self.pictures: dict[Path, Picture] = {}
         self.masks: dict[Path, Mask] = {}
@@ -139,6 +152,8 @@ class AnomalyDataset(Dataset):
             translate, scale,
         )  # fmt: skip
         self.entries = self._list_entries()
+        self._windows: list[tuple[int, Box | None]] | None = None
+        self._last: tuple[Path, Image.Image] | None = None  # picture opened, of which the next tile may be
         self.pixels: Pixels = OwnPixels()  # without room
         self.textures: Textures | None = None
         if self.training and distribution != JUDGE_ONLY:
@@ -155,18 +170,33 @@ class AnomalyDataset(Dataset):
         """Whether an image is the same at every call, so that its features may be kept."""
         return not (self.training and self.jitter.active)
 
+    @property
+    def windows(self) -> list[tuple[int, Box | None]]:
+        """What each sample shows: the position of its entry, and the box of it; None for the whole picture."""
+        if self._windows is None and not self.framing.active:
+            self._windows = [(position, None) for position in range(len(self.entries))]
+        elif self._windows is None:
+            boxes = [self.framing.boxes(self._size(entry.image)) for entry in self.entries]
+            self._windows = [(position, box) for position, each in enumerate(boxes) for box in each]
+        return self._windows
+
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.windows)
 
     def __getitem__(self, item: Draw | int) -> dict[str, torch.Tensor | int | str]:
         draw = item if isinstance(item, Draw) else Draw(int(item), int(np.random.randint(2**31)))
-        entry = self.entries[draw.index]
+        position, box = self.windows[draw.index]
+        entry = self.entries[position]
         rng = np.random.default_rng(draw.seed)
-        pixels = self.pixels.get(draw.index, lambda: self._read_pixels(entry.image))
+        pixels = self.pixels.get(draw.index, lambda: self._read_pixels(entry.image, box))
         image = normalise(self.geometry.fit(self.jitter(pixels, rng) if self.training else pixels))
         aug = mask_s = np.ones(1, dtype=np.int64)
         if self.textures is not None and draw.synthesise:
-            aug, mask_s = self._defect(image, self._foreground(draw.index, pixels.shape[:2]), rng)
+            foreground = self._foreground(draw.index, pixels.shape[:2])
+            if np.any(foreground) or not self.framing.active:
+                aug, mask_s = self._defect(image, foreground, rng)
+            else:  # a tile without any
+                aug, mask_s = image.copy(), np.zeros(self.grid, dtype=np.float32)
         sample = {
             "aug": torch.from_numpy(aug),
             "mask_s": torch.from_numpy(mask_s),
@@ -176,7 +206,7 @@ class AnomalyDataset(Dataset):
         if draw.whole:
             sample |= {
                 "image": torch.from_numpy(image),
-                "mask_gt": torch.from_numpy(self._mask(entry))[None],
+                "mask_gt": torch.from_numpy(self._mask(entry, box))[None],
                 "mask_known": int(not entry.is_anomaly or entry.mask is not None),
                 "is_anomaly": entry.is_anomaly,
             }
@@ -195,18 +225,20 @@ class AnomalyDataset(Dataset):
         foreground = self.textures is not None and self.wants_foreground()
         what = f"{self.split.value} images of {self.name}"
         found = readable(self.entries, partial(self._check_entry, foreground), workers, self.skip_broken, what)
-        self.entries = [entry for entry, _ in found]
+        self.entries, self._windows = [entry for entry, _ in found], None
         self.pictures = {entry.image: picture for entry, (picture, _) in found}
         self.masks = {path: mask for _, (_, masks) in found for path, mask in masks.items()}
-        self.cut = float(np.mean([self.geometry.lost(seen.size) for seen in self.pictures.values()])) if found else 0.0
+        shown = [size_of(self.framing.boxes(seen.size)[0]) for seen in self.pictures.values()]
+        self.cut = float(np.mean([self.geometry.lost(size) for size in shown])) if found else 0.0
         if isinstance(self.textures, TextureFolder):
             read = readable(self.textures.paths, self.textures.check, workers, self.skip_broken, "textures")
             self.textures.paths = [path for path, _ in read]
 
     def part(self, positions: Sequence[int], held_out: bool = False) -> "AnomalyDataset":
-        """Return a data set of some of the images; held-out ones are taken as they are, without random transforms."""
+        """Return a data set of some of the pictures; held-out ones are taken as they are, without random transforms."""
         part = copy.copy(self)
         part.entries, part.pixels = [self.entries[position] for position in positions], OwnPixels()
+        part._windows = None
         part.jitter = ImageJitter() if held_out else self.jitter
         return part
 
@@ -235,11 +267,15 @@ class AnomalyDataset(Dataset):
         All workers of a loader that starts inside the block share them.
         """
         with ThreadPoolExecutor(threads) as pool:
-            sizes = pool.map(read_size, [entry.image for entry in self.entries])
-            shapes = [(*self.geometry.resized_size(*size), 3) for size in sizes]
+            sizes = list(pool.map(read_size, [entry.image for entry in self.entries]))
+            shown = [sizes[position] if box is None else size_of(box) for position, box in self.windows]
+            shapes = [(*self.geometry.resized_size(*size), 3) for size in shown]
             textures = list(pool.map(self.textures.shape, range(len(self.textures)))) if self.textures else []
-        masks = [self.imagesize[1:] if self.fg else (0,)] * len(self)
-        self.pixels = keep_pixels(self.name, shapes + masks + textures)
+            masked = self.fg or self.framing.mask is not None
+            masks = [self.imagesize[1:] if masked else (0,)] * len(self)
+            self.pixels = keep_pixels(self.name, shapes + masks + textures)
+            if self.framing.tiling is not None:  # else each tile would decode its whole picture
+                list(pool.map(self._keep_tiles, range(len(self.entries))))
         try:
             yield
         finally:
@@ -272,9 +308,24 @@ class AnomalyDataset(Dataset):
 
     # --- parts of a sample ----------------------------------------------------------------------------------
 
-    def _read_pixels(self, path: Path) -> np.ndarray:
-        """Read an image, uint8 [H', W', 3], resized, without the crop or the padding."""
-        return np.asarray(self.geometry.resized(open_rgb(path, self.bits)))
+    def _read_pixels(self, path: Path, box: Box | None) -> np.ndarray:
+        """Read what is looked at of an image, uint8 [H', W', 3], resized, without the crop or the padding."""
+        if box is None:
+            return np.asarray(self.geometry.resized(open_rgb(path, self.bits)))
+        if self._last is None or self._last[0] != path:
+            self._last = path, open_rgb(path, self.bits)
+        return np.asarray(self.geometry.resized(self.framing.cut(self._last[1], box)))
+
+    def _keep_tiles(self, position: int) -> None:
+        """Read all tiles of a picture to where pixels are kept."""
+        image = open_rgb(self.entries[position].image, self.bits)
+        for index, (owner, box) in enumerate(self.windows):
+            if owner == position:
+                self.pixels.get(index, lambda box=box: np.asarray(self.geometry.resized(self.framing.cut(image, box))))
+
+    def _size(self, path: Path) -> tuple[int, int]:
+        """Return (height, width) of a picture."""
+        return self.pictures[path].size if path in self.pictures else read_size(path)
 
     def _valid(self, resized: tuple[int, int]) -> np.ndarray:
         """Return where an image of this size after the resize shows the picture, bool [H, W]."""
@@ -284,9 +335,8 @@ class AnomalyDataset(Dataset):
 
     def _foreground(self, index: int, resized: tuple[int, int]) -> np.ndarray:
         """Return where a defect may lie in an image of this size after the resize, [H, W] in {0, 1}, or 1: anywhere."""
-        if self.foreground:
-            path = self.entries[index].image
-            return self.pixels.get(len(self) + index, lambda: self.foreground_masks.read(path))
+        if self.foreground or self.framing.mask is not None:
+            return self.pixels.get(len(self) + index, lambda: self._read_foreground(*self.windows[index]))
         return self._valid(resized).astype(np.uint8) if self.geometry.mode == LETTERBOX else np.uint8(1)
 
     def _defect(self, image: np.ndarray, foreground: np.ndarray, rng: np.random.Generator) -> Defect:
@@ -303,11 +353,28 @@ class AnomalyDataset(Dataset):
         changed = augment_texture(pixels, rng) if self.rand_aug else self.jitter(pixels, rng)
         return normalise(self.textures.crop(changed))
 
-    def _mask(self, entry: Entry) -> np.ndarray:
+    def _read_foreground(self, position: int, box: Box | None) -> np.ndarray:
+        """Read which pixels of a sample may carry a defect: of the foreground mask, and inside the region of interest.
+
+        uint8 [H, W]; of tiles it may be empty.
+        """
+        path = self.entries[position].image
+        if box is None:
+            return self.foreground_masks.read(path)
+        found = np.ones(self.imagesize[1:], dtype=np.uint8)
+        if self.foreground:
+            found &= self.foreground_masks.read(path, partial(_part_of_mask, size=self._size(path), box=box))
+        if self.framing.mask is not None:
+            inside = Image.fromarray(self.framing.inside(box)).convert("L")
+            found &= MaskRule(self.geometry, threshold=0.5).counted(inside)
+        return found
+
+    def _mask(self, entry: Entry, box: Box | None) -> np.ndarray:
         """Read an image's ground truth masks, united, float32 [H, W] in [0, 1]; zeros where there is none."""
         mask = np.zeros(self.imagesize[1:], dtype=np.float32)
         for path in entry.masks:
-            mask = np.maximum(mask, self.truth.open(path))
+            found = self.truth.open(path) if box is None else self.truth.apply(cropped(open_mask(path), box))
+            mask = np.maximum(mask, found)
         return mask
 
     def wants_foreground(self) -> bool:
@@ -319,11 +386,68 @@ class AnomalyDataset(Dataset):
     def _check_entry(self, foreground: bool, entry: Entry) -> tuple[Picture, dict[Path, Mask]]:
         """Check an image and its masks; return what was seen of it and of them."""
         picture = look_at_picture(entry.image, self.bits)
-        check_pixels(entry.image, *self.geometry.resized_size(*picture.size), " after the resize")
+        try:
+            shown = size_of(self.framing.boxes(picture.size)[0])
+        except ValueError as error:
+            raise ValueError(f"{entry.image}: {error}") from error
+        check_pixels(entry.image, *self.geometry.resized_size(*shown), " after the resize")
         masks = self.foreground_masks.check(entry.image, picture.size) if foreground else {}
         for path in entry.masks:
             masks[path] = mask = look_at_mask(path, self.truth)
+            if self.framing.active:  # it is compared in its own size
+                masks[path] = mask._replace(left=round(mask.counted * mask.size[0] * mask.size[1]))
             if mask.size != picture.size:
                 sizes = f"{mask.size[::-1]}, its image {picture.size[::-1]} (width, height)"
                 raise ValueError(f"{path} is {sizes}: make the sizes equal.")
         return picture, masks
+
+    # --- whole pictures -------------------------------------------------------------------------------------
+
+    def whole_pictures(self, scored: Iterable[Scored]) -> Iterator[Scored]:
+        """Join what is said of samples, in their order, to what is said of pictures, as prediction does.
+
+        A picture's score is the highest of its tiles', its map is theirs blended, its ground truth that of the file.
+        Each comes as a batch of its own, in the picture's own size, and with the image where the samples have theirs.
+        Without tiles and a region of interest all stays as it is.
+        """
+        if not self.framing.active:
+            yield from scored
+            return
+        found: list[tuple[float, Box, np.ndarray]] = []
+        for batch, scores, maps in scored:
+            for index, score, each in zip(batch["index"].tolist(), scores.cpu(), maps.cpu().numpy(), strict=True):
+                position, box = self.windows[index]
+                found.append((float(score), box, self.geometry.restore(each, size_of(box))))
+                if index + 1 == len(self) or self.windows[index + 1][0] != position:
+                    yield self._whole(position, found, "image" in batch)
+                    found = []
+
+    def _whole(self, position: int, found: Sequence[tuple[float, Box, np.ndarray]], with_image: bool) -> Scored:
+        """Return a picture as a batch of one; the image, if wanted, is as in a sample, but of the picture's size."""
+        entry = self.entries[position]
+        size = self._size(entry.image)
+        joined = self.framing.join(size, [(box, each) for _, box, each in found])
+        valid = np.zeros(size, dtype=bool)
+        part = self.framing.part(size)
+        valid[part] = ~np.isnan(joined[part])
+        truth = np.zeros(size, dtype=np.float32)
+        if entry.mask is not None:
+            truth[:] = np.asarray(open_mask(entry.mask)) >= self.truth.least
+        batch = {
+            "mask_gt": torch.from_numpy(truth)[None, None],
+            "mask_known": torch.tensor([int(not entry.is_anomaly or entry.mask is not None)]),
+            "is_anomaly": torch.tensor([entry.is_anomaly]),
+            "image_path": [str(entry.image)],
+            "valid": torch.from_numpy(valid)[None],
+            "shown": SHOWN,
+        }
+        if with_image:
+            batch["image"] = torch.from_numpy(normalise(np.asarray(open_rgb(entry.image, self.bits))))[None]
+        return batch, torch.tensor([max(score for score, *_ in found)]), torch.from_numpy(joined)[None]
+
+
+def _part_of_mask(mask: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    """Cut out of a picture's foreground mask, which may be smaller or larger than it, what belongs to a box of it."""
+    height, width = size
+    whole = mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
+    return cropped(whole, box)

@@ -1,14 +1,15 @@
 """Foreground masks: where those of a class lie, and which pixels of its images may carry synthetic defects (Eq. 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from images.checks import Mask, MaskRule, look_at_mask
 from images.geometry import Geometry
-from images.reading import list_images
+from images.reading import list_images, open_mask
 
 
 class ForegroundMasks:
@@ -22,14 +23,20 @@ class ForegroundMasks:
     def __init__(self, folder: Path, geometry: Geometry) -> None:
         self.folder, self.rule = folder, MaskRule(geometry, foreground=True)
 
-    def read(self, image: Path) -> np.ndarray:
+    def read(self, image: Path, cut: Callable[[Image.Image], Image.Image] | None = None) -> np.ndarray:
         """Read the mask of an image, uint8 [H, W], 1 on the foreground, which is whatever is above 0.
+
+        Args:
+            image: that it belongs to.
+            cut: takes a part of the mask, which may be empty.
 
         Raises:
             FileNotFoundError: it is missing.
             ValueError: it is damaged, or empty.
         """
         path = self._find(image)
+        if cut is not None:
+            return self.rule.apply(cut(open_mask(path, first_channel=True))).astype(np.uint8)
         mask = self.rule.open(path)
         if not mask.any():
             raise _empty(path)

@@ -1,14 +1,13 @@
 """The options that say which model scores, and how: the same for every program that predicts."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from images.framing import Framing
 from inference.predictor import Predictor
-from inference.tiles import Tiling
-from system.parameters import Number
+from system.parameters import Number, Size
 
 OPTIONS = (
     click.option(
@@ -32,7 +31,18 @@ OPTIONS = (
         type=Number(0, 1, min_open=True, max_open=True),
         help="Share of good pictures that may be NG. It sets the threshold.",
     ),
-    click.option("--tile", metavar="HxW", help="Cut large pictures into tiles of this size in pixels."),
+    click.option(
+        "--roi",
+        metavar="X,Y,W,H|FILE",
+        help="Region of interest, for a model trained on cut-out pictures. A model trained with --roi knows its own.",
+    ),
+    click.option(
+        "--tile",
+        type=Size(),
+        metavar="N|HxW",
+        help="Cut large pictures into tiles of this size in pixels, for a model of whole pictures; needs --threshold "
+        "or --calibrate. A model trained with --tile knows its own.",
+    ),
     click.option(
         "--overlap", type=click.IntRange(0), help="Overlap of tiles in pixels. By default a quarter of a tile."
     ),
@@ -50,25 +60,15 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def open_predictor(
     model: Path, checkpoint: Path | None, backbone_weights: Path | None, threshold: float | None,
-    false_alarm_rate: float | None, tile: str | None, overlap: int | None, batch_size: int, device: str,
+    false_alarm_rate: float | None, roi: str | None, tile: int | tuple[int, int] | None, overlap: int | None,
+    batch_size: int, device: str,
 ) -> Predictor:  # fmt: skip
     """Open the model that the options name.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
     """
-    tiling = _tiling(tile, overlap)
-    return Predictor(model, checkpoint, backbone_weights, threshold, false_alarm_rate, device, tiling, batch_size)
-
-
-def _tiling(tile: str | None, overlap: int | None) -> Tiling | None:
-    """Read --tile and --overlap."""
-    if tile is None:
-        if overlap is not None:
-            raise ValueError("--overlap is of tiles: give --tile HxW, too.")
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", tile)
-    if match is None:
-        raise ValueError(f"--tile {tile} is no size: give height x width in pixels, as 512x512.")
-    size = int(match[1]), int(match[2])
-    return Tiling(size, min(size) // 4 if overlap is None else overlap)
+    tiling = Framing.given(None, tile, overlap).tiling
+    return Predictor(
+        model, checkpoint, backbone_weights, threshold, false_alarm_rate, device, tiling, batch_size, roi=roi
+    )

@@ -41,7 +41,7 @@ class OnnxEngine:
             raise ValueError(f"{file} is another model, not one that export.py wrote: give one of its files.")
         if not proven:
             LOGGER.warning("%s carries no hash, so damage to it would not be noticed: export it again.", file)
-        self.card = Card.from_json(metadata[CARD], file)
+        self.card = _recalibrated(Card.from_json(metadata[CARD], file), sidecar(file))
         self.inputs = [each.name for each in self.session.get_inputs()]
         told = {each.name for each in self.session.get_outputs()}
         self.outputs = [SCORE, MAP, *[MEAN_FEATS] * (self.card.drift is not None and MEAN_FEATS in told)]
@@ -60,6 +60,25 @@ class OnnxEngine:
         given = {IMAGE: pixels, VALID: valid}
         scores, maps, *feats = self.session.run(self.outputs, {name: given[name] for name in self.inputs})
         return scores, maps, *map(self.card.drift, feats)
+
+
+def sidecar(file: Path) -> Path:
+    """Return where the card of an exported file lies that was calibrated after its export."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _recalibrated(exported: Card, path: Path) -> Card:
+    """Return the card beside an exported file, if there is one.
+
+    Raises:
+        ValueError: it is damaged, or of another model.
+    """
+    if not path.is_file():
+        return exported
+    found = Card.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    if (found.checkpoint, found.network, found.geometry) != (exported.checkpoint, exported.network, exported.geometry):
+        raise ValueError(f"{path} holds the threshold of another model than the file beside it: delete it.")
+    return found
 
 
 def sealed(content: bytes) -> bytes:

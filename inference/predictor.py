@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -26,10 +26,11 @@ from artifacts import model_card
 from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_up, verdict
 from artifacts.monitoring.drift import DECIMALS
 from images.checks import brightness
+from images.framing import Framing, size_of
 from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from images.regions import Region, regions
-from inference.tiles import Blend, Box, Tiling
+from images.tiles import Box, Tiling
 from system.processes import usable_cores
 
 LOGGER = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ class Prediction(Sequence):
 
     @cached_property
     def map(self) -> np.ndarray:
-        """The map, float32 of the picture's own size, in (0, 1); NaN on what the model's centre crop cuts away.
+        """The map, float32 of the picture's own size, in (0, 1).
+
+        It is NaN on what the model's centre crop cuts away, and 0 outside the region of interest.
 
         It is brought to that size when it is first asked for.
         """
@@ -111,13 +114,16 @@ class Predictor:
         threshold: score above which a picture is NG, instead of the calibrated one.
         false_alarm_rate: share of good pictures that may be NG, from which the threshold is computed.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
-        tiling: cuts pictures into tiles that are scored apart.
+        tiling: cuts pictures into tiles that are scored apart. A model that was trained on tiles knows its own, a
+            model of whole pictures has no threshold for tiles: give one.
+        roi: region of interest, see images.framing.Framing.given. A model that was trained with one knows it.
         batch_size: pictures, or tiles, that are scored together.
         threads: that open and resize pictures; one for each core by default.
 
     Attributes:
         limits: None without a threshold.
         scale: what is typical of normal pictures; None where that is not known.
+        framing: what is looked at of a picture.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
@@ -126,21 +132,16 @@ class Predictor:
     def __init__(
         self, model: Path | str, checkpoint: Path | str | None = None, backbone_weights: Path | str | None = None,
         threshold: float | None = None, false_alarm_rate: float | None = None, device: str = "auto",
-        tiling: Tiling | None = None, batch_size: int = 8, threads: int | None = None,
+        tiling: Tiling | None = None, batch_size: int = 8, threads: int | None = None, roi: str | None = None,
     ) -> None:  # fmt: skip
         self.engine = open_engine(Path(model), checkpoint, backbone_weights, device)
         self.geometry = Geometry.from_dict(self.engine.card.geometry)
+        self.framing = _framing(self.engine.card, tiling, roi, threshold is not None)
+        self.framing.check(self.geometry)
         self.limits = _limits(self.engine.card, threshold, false_alarm_rate)
         self.scale = _scale(self.engine.card)
-        self.tiling, self.batch_size = tiling, batch_size
+        self.batch_size = batch_size
         self.pool = ThreadPoolExecutor(threads or min(usable_cores(), MAX_THREADS))
-        if tiling is not None:
-            _check_tiles(tiling, self.geometry)
-            if self.limits is not None and threshold is None:
-                LOGGER.warning(
-                    "The threshold was calibrated on whole pictures: with tiles more of the good ones score above it. "
-                    "Set it by good pictures with --threshold, or train on pictures of the tiles' size."
-                )
 
     def __call__(self, image: Picture) -> Prediction:
         """Score one picture: a file or its bytes, a PIL image, or an array, see images.reading.as_rgb.
@@ -166,9 +167,12 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: one cannot be read.
         """
-        if self.tiling is not None:
+        if self.framing.tiling is not None:
             for picture in pictures:
-                yield self._predict_tiles(as_rgb(picture, self.bits), self.tiling)
+                yield self._predict_tiles(as_rgb(picture, self.bits))
+            return
+        if self.framing.active:
+            yield from self._predict_parts(pictures)
             return
         for size, score, seen, *drift in self._scored(pictures):
             yield self._prediction(score, partial(self.geometry.restore, seen, size), *drift)
@@ -212,13 +216,31 @@ class Predictor:
         """Return which pixels of a map are marked, bool [H, W]; NaN is not."""
         return np.zeros_like(anomaly_map, dtype=bool) if self.limits is None else above(anomaly_map, self.limits.pixel)
 
-    def _predict_tiles(self, image: Image.Image, tiling: Tiling) -> Prediction:
+    def _predict_tiles(self, image: Image.Image) -> Prediction:
         size = (image.height, image.width)
-        boxes, blend, best = tiling.boxes(size), Blend(size, tiling.overlap), 0.0
-        for box, (cut, score, seen, *_) in zip(boxes, self._scored(_cut(image, box) for box in boxes), strict=True):
-            best = max(best, float(score))
-            blend.add(box, self.geometry.restore(seen, cut))
-        return self._prediction(best, blend.result)
+        boxes = self.framing.boxes(size)
+        cut = (self.framing.cut(image, box) for box in boxes)
+        _, scores, seen, *_ = zip(*self._scored(cut), strict=True)
+        return self._prediction(max(scores), partial(self._joined, size, boxes, seen))
+
+    def _predict_parts(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
+        """Score the region of interest of pictures as they come."""
+        sizes: deque[tuple[int, int]] = deque()
+
+        def parts() -> Iterator[Image.Image]:
+            for picture in pictures:
+                image = as_rgb(picture, self.bits)
+                sizes.append((image.height, image.width))
+                yield self.framing.cut(image, self.framing.part(sizes[-1]))
+
+        for _, score, seen, *drift in self._scored(parts()):
+            size = sizes.popleft()
+            yield self._prediction(score, partial(self._joined, size, [self.framing.part(size)], [seen]), *drift)
+
+    def _joined(self, size: tuple[int, int], boxes: Sequence[Box], seen: Sequence[np.ndarray]) -> np.ndarray:
+        """Join the maps of the model's size of a picture's boxes to its map."""
+        found = zip(boxes, seen, strict=True)
+        return self.framing.join(size, ((box, self.geometry.restore(each, size_of(box))) for box, each in found))
 
     def _scored(self, pictures: Iterable[Picture]) -> Iterator[tuple]:
         """Yield of pictures, in order, (height, width), score, map [H, W] of the model's size, and drift if known."""
@@ -320,21 +342,22 @@ def _scale(card: Card) -> Scale | None:
     return model_card.scale_of(card)
 
 
-def _check_tiles(tiling: Tiling, geometry: Geometry) -> None:
-    """Make sure that the model's crop leaves no gaps between tiles.
+def _framing(card: Card, tiling: Tiling | None, roi: str | None, has_threshold: bool) -> Framing:
+    """Return the model's own framing, or what is given for a model that has none.
 
     Raises:
-        ValueError: it does.
+        ValueError: the model has another, or its threshold would not hold.
     """
-    seen = ~np.isnan(geometry.restore(np.zeros(geometry.imagesize, dtype=np.float32), tiling.size))
-    lost = max(side - int(seen.any(axis).sum()) for side, axis in zip(tiling.size, (1, 0), strict=True))
-    if lost > tiling.overlap:
+    own, given = Framing.from_dict(card.framing), Framing.given(roi, None, None)
+    if tiling not in (None, own.tiling) and own.tiling is not None:
+        raise ValueError(f"{card.name} was calibrated with {own.tiling}: leave --tile and --overlap away.")
+    if roi is not None and own.roi is not None and not given.equals(replace(own, tiling=None)):
+        raise ValueError(f"{card.name} has a region of interest of its own: leave --roi away.")
+    if tiling is not None and own.tiling is None and card.threshold is not None and not has_threshold:
         raise ValueError(
-            f"--overlap {tiling.overlap} leaves gaps: the model's centre crop cuts {lost} pixels off a tile of "
-            f"{tiling.size[0]}x{tiling.size[1]}. Give --overlap {lost} or more, or tiles of the crop's shape."
+            f"{card.name} was trained on whole pictures, and its threshold does not hold for tiles: nearly every "
+            "picture would be NG. Train it with dataset --tile, or set a threshold for tiles by good pictures: "
+            "predict.py --calibrate FOLDER --tile HxW."
         )
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
-    rows, columns = box
-    return image.crop((columns.start, rows.start, columns.stop, rows.stop))
+    part = own if roi is None else given
+    return replace(part, tiling=own.tiling if tiling is None else tiling)

@@ -153,7 +153,7 @@ def _card(folder: Path, file: Path) -> Card:
     LOGGER.warning(
         "%s is not the checkpoint that %s describes: its threshold is not used.", file, folder / model_card.FILE
     )
-    used = model_card.Checkpoint(file.name, digest, None, "given")
+    used = model_card.Checkpoint(file.name, digest, None, model_card.GIVEN)
     nothing = model_card.Statistics(None, None, None)
     return dataclasses.replace(
         described, checkpoint=used, threshold=None, f1_max=None, statistics=nothing, calibration=None,

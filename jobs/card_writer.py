@@ -13,7 +13,7 @@ from artifacts.model_card import Calibration, Card, F1Max, Scale, Statistics, Su
 from artifacts.monitoring.drift import Drift
 from artifacts.options import LAST, NetOptions, recipe_sets
 from images import drawing
-from jobs.held_out import ClassSets
+from jobs.held_out import ClassSets, SyntheticDefects
 from metrics import ImageScores, f1_max
 
 LOGGER = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def known_card(folder: Path) -> Card | None:
 
 
 def with_rate(known: Card, false_alarm_rate: float) -> Card:
-    """Return a card with the threshold for another false-alarm rate."""
+    """Return a card with the threshold for another false-alarm rate; one set by `predict.py --calibrate` stays."""
+    if known.recalibrations:
+        return known
     return dataclasses.replace(known, threshold=_threshold(known.calibration, false_alarm_rate))
 
 
@@ -127,6 +129,7 @@ def new_card(
         pixels=_pixels(sets),
         scale=scores.scale,
         drift=scores.drift,
+        framing=sets.test.framing.to_dict(),
     )
 
 
@@ -172,7 +175,7 @@ def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
 
 def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Images:
     if not trained:
-        return model_card.Images(None, calibration, None, len(sets.test))
-    return model_card.Images(
-        len(sets.train), calibration, 0 if sets.rule == LAST else len(sets.choosing), len(sets.test)
-    )
+        return model_card.Images(None, calibration, None, len(sets.test.entries))
+    choosing = sets.choosing if isinstance(sets.choosing, SyntheticDefects) else sets.choosing.entries
+    select = 0 if sets.rule == LAST else len(choosing)
+    return model_card.Images(len(sets.train.entries), calibration, select, len(sets.test.entries))

@@ -246,7 +246,7 @@ def _check_space(settings: Settings, glass: GLASS, sets: Mapping[Task, ClassSets
     needed, kept = PARTIAL_COPIES * size, KEPT_COPIES + AVERAGE_COPIES * (settings.net.ema_decay > 0)
     for task, each in sets.items():
         done = not settings.run.train or is_done(settings.class_folder(task))
-        needed += (0 if done and not fresh else kept * size) + 2 * PICTURE_BYTES * len(each.test)
+        needed += (0 if done and not fresh else kept * size) + 2 * PICTURE_BYTES * len(each.test.entries)
     free = files.free_bytes(settings.run.results_path)
     if free < needed:
         room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"

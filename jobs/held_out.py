@@ -95,8 +95,9 @@ class ClassSets:
 
     @property
     def files(self) -> list[Path]:
-        """Return the images and masks, whatever their use, sorted."""
-        return sorted({path for entry in self.entries for path in (entry.image, *entry.masks)})
+        """Return the images and masks, whatever their use, and the mask of the region of interest, sorted."""
+        region = set() if self.test.roi_file is None else {self.test.roi_file}
+        return sorted({path for entry in self.entries for path in (entry.image, *entry.masks)} | region)
 
     @property
     def uses(self) -> dict[Path, str]:
@@ -107,13 +108,13 @@ class ClassSets:
 
     @property
     def normals(self) -> int | None:
-        """How many normal training images there are, held-out ones included; None where only tests are wanted."""
+        """How many normal training pictures there are, held-out ones included; None where only tests are wanted."""
         if self.train is None:
             return None
-        held = len(self.choosing.normals) if isinstance(self.choosing, SyntheticDefects) else 0
+        held = len(self.choosing.normals.entries) if isinstance(self.choosing, SyntheticDefects) else 0
         calibration = self.calibration
         own = calibration is not None and calibration.split is DatasetSplit.TRAIN  # else validation images
-        return len(self.train) + held + (len(calibration) if own else 0)
+        return len(self.train.entries) + held + (len(calibration.entries) if own else 0)
 
 
 def share_out(
@@ -140,7 +141,7 @@ def share_out(
     if rule == VAL:
         test, choosing = split_test(test, selection.share, seed)
         LOGGER.info("%s: test images that choose the epoch: %d; that are tested: %d.",
-                    test.name, len(choosing), len(test))  # fmt: skip
+                    test.name, len(choosing.entries), len(test.entries))  # fmt: skip
     if train is None:
         return ClassSets(rule, None, test, choosing)
     if rule == BEST and not ranks_epochs(test):
@@ -149,12 +150,12 @@ def share_out(
     if calibration > 0:
         train, held = hold_out(train, calibration, seed, CALIBRATION, known)
         held, spoilt = held.without_defects(), SyntheticDefects(held, seed)
-        LOGGER.info("%s: normal images held out for the threshold: %d.", train.name, len(held))
+        LOGGER.info("%s: normal images held out for the threshold: %d.", train.name, len(held.entries))
     if rule == SYNTHETIC:
         train, normals = hold_out(train, selection.share, seed, SYNTHETIC, known)
         choosing = SyntheticDefects(normals, seed)
         LOGGER.info("%s: normal images held out to choose the epoch, with and without synthetic defects: %d.",
-                    train.name, len(normals))  # fmt: skip
+                    train.name, len(normals.entries))  # fmt: skip
     return ClassSets(rule, train, test, choosing, held, spoilt)
 
 
@@ -168,14 +169,15 @@ def hold_out(
     Raises:
         ValueError: there are too few.
     """
+    count = len(images.entries)
     uses = [(known or {}).get(entry.image) for entry in images.entries]
     new = [k for k, use in enumerate(uses) if use is None]
     least = min(1, len(new) - 1) if known else 1  # a single new picture is trained on
     held = [k for k, use in enumerate(uses) if use == purpose]
     held = sorted(held + _choose(new, share, (seed, images.name, purpose), least))
-    rest = sorted(set(range(len(images))) - set(held))
+    rest = sorted(set(range(count)) - set(held))
     if not rest or not held:
-        raise ValueError(f"{images.name}: of {len(images)} training images none can be held out: add normal images.")
+        raise ValueError(f"{images.name}: of {count} training images none can be held out: add normal images.")
     return images.part(rest), images.part(held, held_out=True)
 
 
@@ -189,7 +191,7 @@ def split_test(images: AnomalyDataset, share: float, seed: int) -> tuple[Anomaly
     for position, entry in enumerate(images.entries):
         kinds.setdefault(entry.kind, []).append(position)
     chosen = {i for kind, group in kinds.items() for i in _choose(group, share, (seed, images.name, "val", kind))}
-    parts = images.part([i for i in range(len(images)) if i not in chosen]), images.part(sorted(chosen))
+    parts = images.part([i for i in range(len(images.entries)) if i not in chosen]), images.part(sorted(chosen))
     if any({entry.is_anomaly for entry in part.entries} != {0, 1} for part in parts):
         advice = "add test images, change --val_share, or choose on synthetic defects (--select synthetic)"
         raise ValueError(f"{images.name}: --select val needs normal and defective images in both parts: {advice}.")
@@ -199,7 +201,7 @@ def split_test(images: AnomalyDataset, share: float, seed: int) -> tuple[Anomaly
 def ranks_epochs(images: AnomalyDataset) -> bool:
     """Say whether labels or masks allow an AUROC: there are defects, and normal images or masks beside them."""
     defects = [entry for entry in images.entries if entry.is_anomaly]
-    return bool(defects) and (len(defects) < len(images) or any(entry.mask for entry in defects))
+    return bool(defects) and (len(defects) < len(images.entries) or any(entry.mask for entry in defects))
 
 
 def _say_last(test: AnomalyDataset, patience: int) -> None:
@@ -209,10 +211,9 @@ def _say_last(test: AnomalyDataset, patience: int) -> None:
         ValueError: there is a patience, which then has nothing to go by.
     """
     reason = f"{test.name}: no test images"
-    if len(test):
-        reason = (
-            f"{test.name}: its {len(test)} test images cannot rank epochs, which takes defects, and normals or masks"
-        )
+    if len(test.entries):
+        count = f"its {len(test.entries)} test images"
+        reason = f"{test.name}: {count} cannot rank epochs, which takes defects, and normals or masks"
     if patience:
         raise ValueError(f"{reason}: leave --patience, or give --select synthetic.")
     LOGGER.info("%s: training runs to the last epoch and keeps it.", reason)

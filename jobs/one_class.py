@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +185,21 @@ class ClassRun:
             described = card_writer.with_rate(known, rate)
             return review_pictures.Colours(described.threshold, model_card.scale_of(described)).strip
         self.glass.load_weights(weights)
-        normals, test = self.sets.calibration, self.sets.test
-        if normals is None:
-            normals = test.part([k for k, entry in enumerate(test.entries) if not entry.is_anomaly])
-        found = card_writer.Scores(self._scored(normals), None)
+        found = card_writer.Scores(self._normals(), None)
         threshold = None if found.calibration is None else found.calibration.threshold(rate)
         return review_pictures.Colours(threshold, found.scale).strip
+
+    def _normals(self) -> ImageScores:
+        """Score the calibration images, else the normal test images, with the best weights, which are loaded."""
+        if self.sets.calibration is not None:
+            return self.calibrated
+        test = self.sets.test
+        return self._scored(test.part([k for k, entry in enumerate(test.entries) if not entry.is_anomaly]))
+
+    @cached_property
+    def calibrated(self) -> ImageScores | None:
+        """What the best weights, which are loaded when it is asked first, say of the calibration images, if any."""
+        return None if self.sets.calibration is None else self._scored(self.sets.calibration)
 
     def _describe(self, tested: ImageScores) -> model_card.Card:
         """Return the card of the best weights, which are loaded; write it unless it is there, or not ours to write."""
@@ -209,7 +219,6 @@ class ClassRun:
     def _new_card(self, tested: ImageScores) -> model_card.Card:
         """Score the calibration images with the best weights, which are loaded, and describe the class."""
         sets, run = self.sets, self.settings.run
-        calibrated = None if sets.calibration is None else self._scored(sets.calibration)
         # An earlier run may have been cut off after training, before it described what it had trained.
         trained = self.trains or (sets.train is not None and self.state.finished)
         select = sets.rule if trained else self.state.options.get("select", BEST)
@@ -220,7 +229,7 @@ class ClassRun:
             card_writer.Weights(
                 self.folder, self._hypersphere() if trained else None, select, origin, self.state.options
             ),
-            sets, card_writer.Scores(tested, calibrated, self._drift()), run.false_alarm_rate, self._backbone(),
+            sets, card_writer.Scores(tested, self.calibrated, self._drift()), run.false_alarm_rate, self._backbone(),
             self.settings.net,
         )  # fmt: skip
 
@@ -231,7 +240,8 @@ class ClassRun:
     def _scored(self, images: AnomalyDataset | SyntheticDefects) -> ImageScores:
         """Score images with the weights that are loaded."""
         found = ImageScores()
-        evaluation.evaluate(self.glass.scored(self.assembly.test_loader(images, self.name)), record=found)
+        loader = self.assembly.test_loader(images, self.name)
+        evaluation.evaluate(evaluation.whole(self.glass.scored(loader), loader), record=found)
         return found
 
     def _drift(self) -> Drift | None:

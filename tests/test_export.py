@@ -402,3 +402,31 @@ def test_a_full_disk_is_one_line(folder, tmp_path, onnx, kind, room):
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
     assert "cannot be written (File too large)" in result.output.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_file_is_calibrated_beside_it(onnx_file, folder, tmp_path):
+    file, good = tmp_path / "part.onnx", pictures(tmp_path / "in", 3)
+    file.write_bytes(onnx_file.read_bytes())
+    options = ["--calibrate", str(tmp_path / "in"), "--false_alarm_rate", "0.3"]
+    options += ["--tile", "36", "--overlap", "8", "--roi", "2,1,50,38"]
+    for model in (file, copied_model(folder, tmp_path)):
+        result = click.testing.CliRunner().invoke(predict.main, ["--model", str(model), *options])
+        assert result.exit_code == 0, result.output
+    assert file.read_bytes() == onnx_file.read_bytes()
+    path = tmp_path / "part.onnx.json"
+    card, exported, trained = json.loads(path.read_text()), Predictor(file), Predictor(model)
+    assert exported.limits.score == card["threshold"]["score"] == card["recalibrations"][0]["new"]
+    assert exported.framing == trained.framing and exported.framing.roi == (2, 1, 50, 38)
+    assert exported.limits.score == pytest.approx(trained.limits.score, abs=2e-5)
+    ours, theirs = (each(good[0]) for each in (exported, trained))
+    assert ours.score == pytest.approx(theirs.score, abs=1e-5)
+    np.testing.assert_allclose(ours.map, theirs.map, atol=1e-5)
+    card["geometry"]["resize"] = 40
+    path.write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="part.onnx.json holds the threshold of another model"):
+        Predictor(file)
+
+
+def copied_model(folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(folder.parent, tmp_path / "copy")
+    return tmp_path / "copy" / folder.name

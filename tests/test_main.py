@@ -17,6 +17,7 @@ from PIL import Image
 import main as cli
 from artifacts import options
 from artifacts.options import DataOptions, NetOptions, RunOptions
+from inference.predictor import Predictor
 from reporting import review
 
 SIDE = 64
@@ -680,3 +681,27 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
 def test_wrong_options_of_synthetic_defects_are_one_line(data, tmp_path, dataset, text):
     outcome = call(data, tmp_path / "out", dataset=dataset)
     assert outcome.exit_code == 2 and text in outcome.output
+
+
+def test_tiles_of_a_region_are_trained_calibrated_tested_and_predicted_alike(data, tmp_path):
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[4:60, 8:60], mask[10:16, 10:16] = 255, 0
+    Image.fromarray(mask).save(tmp_path / "roi.png")
+    tiles = ["--roi", tmp_path / "roi.png", "--tile", 32, "--overlap", 8]
+    own = ["--calibration", 0.4, "--resize_mode", "crop", "--resize", 32, "--imagesize", 32]
+    how = {"group": ["--false_alarm_rate", 0.5], "net": ["--meta_epochs", 1], "name": "folder", "aug": None}
+    outcome = call(data, tmp_path / "out", dataset=[*tiles, *own], **how)
+    assert outcome.exit_code == 0, outcome.output
+    folder = tmp_path / "out" / "models" / "backbone_0" / "folder_nut"
+    card = json.loads((folder / "model.json").read_text())
+    assert card["images"] == {"train": 3, "calibration": 2, "select": 6, "test": 6}
+    assert (card["framing"]["roi"], card["framing"]["tile"]) == ([8, 4, 52, 56], [32, 32])
+    evidence, predictor = json.loads((folder / "evidence.json").read_text()), Predictor(folder)
+    found = predictor.predict([data / "nut" / "test" / name for name in evidence["images"]])
+    assert [each.score for each in found] == pytest.approx(evidence["scores"], abs=1e-6)
+    assert all((each.map[mask == 0] == 0).all() and (each.map[mask > 0] > 0).all() for each in found)
+    train = predictor.predict(sorted((data / "nut" / "train" / "good").iterdir()))
+    for score in card["calibration"]["scores"]:  # held-out pictures: the highest of their tiles
+        assert min(abs(score - each.score) for each in train) < 1e-6
+    again = call(data, tmp_path / "out", dataset=own, **how)
+    assert again.exit_code == 2 and "tile 32, now None" in again.output

@@ -26,11 +26,11 @@ import predict
 from artifacts import model_card
 from images import drawing, reading
 from images.geometry import Geometry
+from images.tiles import Tiling
 from inference import arrivals, batch_run, torch_engine
 from inference.batch_run import Output, Run
 from inference.predictor import Predictor
 from inference.score_file import Row, ScoreFile
-from inference.tiles import Tiling
 from tests.helpers.small_model import LETTERBOX, NETWORK, build, change_card, learn_drift, pictures, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,7 +243,7 @@ def test_checkpoints_of_the_authors_take_the_papers_settings(tmp_path, monkeypat
 def test_tiles_score_the_highest_and_cover_the_picture(folder):
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    found = Predictor(folder, tiling=Tiling((36, 36), 12), batch_size=4)(picture)
+    found = Predictor(folder, tiling=Tiling((36, 36), 12), batch_size=4, threshold=0.5)(picture)
     tiles = [picture[box] for box in Tiling((36, 36), 12).boxes((90, 120))]
     single = [each.score for each in Predictor(folder).predict(tiles)]
     assert found.score == pytest.approx(max(single), abs=1e-6)
@@ -254,7 +254,13 @@ def test_tiles_score_the_highest_and_cover_the_picture(folder):
 
 def test_tiles_that_the_crop_would_leave_gaps_between_are_refused(folder):
     with pytest.raises(ValueError, match="Give --overlap 4 or more"):
-        Predictor(folder, tiling=Tiling((36, 36), 3))
+        Predictor(folder, tiling=Tiling((36, 36), 3), threshold=0.5)
+
+
+def test_tiles_are_refused_where_the_threshold_is_of_whole_pictures(folder, tmp_path):
+    result = call("--model", folder, "--tile", "36x36", "--out", tmp_path / "out", *pictures(tmp_path, 1))
+    assert result.exit_code == 2 and "was trained on whole pictures" in result.output
+    assert "--calibrate FOLDER" in result.output and not (tmp_path / "out").exists()
 
 
 def test_files_of_a_folder(folder, tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 
@@ -107,7 +108,7 @@ def evaluate(
     The pixel metrics are over images whose ground truth is known, and padding is not counted.
 
     Args:
-        scored: the test set, as GLASS.scored gives it.
+        scored: the test set, as GLASS.scored gives it, or joined to whole pictures.
         pro: compute the regions' metrics too.
         pictures: folder for one picture an image (image | ground truth, gray where unknown | heat map).
         record: takes every image's score, and the curves.
@@ -141,6 +142,12 @@ def evaluate(
     return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
 
 
+def whole(scored: Iterable[Scored], loader: Iterable[dict]) -> Iterable[Scored]:
+    """Join what is said of the samples of a loader to what is said of whole pictures, where its data set can do so."""
+    join = getattr(getattr(loader, "dataset", None), "whole_pictures", None)
+    return scored if join is None else join(scored)
+
+
 def test(
     scorer: Scorer,
     loader: Iterable[dict],
@@ -172,7 +179,7 @@ def test(
     for old in pictures.glob("[0-9]*.png"):
         old.unlink(missing_ok=True)
     return evaluate(
-        scorer.scored(loader),
+        whole(scorer.scored(loader), loader),
         pro=True,
         pictures=pictures,
         record=record,
@@ -189,4 +196,17 @@ def _panels(batch: dict, maps: np.ndarray, masks: np.ndarray) -> Iterator[Panels
         rows, columns = padding.bounds(batch["valid"][k].numpy()) if "valid" in batch else whole
         known = batch["mask_known"][k] if "mask_known" in batch else True
         mask = masks[k, 0, rows, columns] if known else np.full_like(maps[k, rows, columns], 0.5)
-        yield Panels(denormalise(image)[rows, columns], mask, maps[k, rows, columns])
+        panels = Panels(denormalise(image)[rows, columns], mask, maps[k, rows, columns])
+        yield _shrunk(panels, batch["shown"]) if "shown" in batch else panels
+
+
+def _shrunk(panels: Panels, side: int) -> Panels:
+    """Bring panels to a longer side of so many pixels, unless they are smaller; the least of a defect stays."""
+    height, width = panels.image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return panels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image, truth, segmentation = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in panels)
+    known = panels.truth.min() != 0.5
+    return Panels(image, (truth > 0).astype(np.float32) if known else truth, segmentation)

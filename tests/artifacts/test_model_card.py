@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import beta, binom
 
 from artifacts import model_card
 from artifacts.model_card import Calibration, Card, F1Max, Statistics, Summary
@@ -140,6 +141,42 @@ def test_a_threshold_is_a_score_and_says_what_it_promises(rate: float, score: fl
     found = Calibration.of(model_card.HELD_OUT, SCORES[::-1], SCORES).threshold(rate)
     assert (found.score, found.pixel, found.promised_rate) == (score, score, pytest.approx(promised))
     assert ("the lowest rate that" in str(found)) == (rate == 0.01)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(29, 0.1), (59, 0.05), (149, 0.02), (299, 0.01)])
+def test_confidence_takes_so_many_good_images_and_no_fewer(count: int, rate: float) -> None:
+    assert model_card.least_count(rate) == count
+    assert model_card.confident_rate(count, count) <= rate < model_card.confident_rate(count - 1, count - 1)
+
+
+@pytest.mark.parametrize("count", [5, 29, 46, 100, 500])
+def test_ranks_and_rates_of_confidence_are_those_of_the_binomial_distribution(count: int) -> None:
+    for rate in (0.01, 0.05, 0.1, 0.3):
+        kept = [rank for rank in range(1, count + 1) if binom.cdf(rank - 1, count, 1 - rate) >= 0.95]
+        rank = model_card.confident_rank(count, rate)
+        assert rank == min(kept, default=count)
+        assert model_card.confident_rate(count, rank) == pytest.approx(beta.isf(0.05, count - rank + 1, rank))
+
+
+def test_both_promises_hold_as_often_as_they_say() -> None:
+    rng, rate, shares, kept = np.random.default_rng(0), 0.1, [], []
+    for _ in range(600):
+        scores = rng.random(60)  # of which a share of 1 - t exceeds t
+        found = Calibration.of(model_card.GOOD_PICTURES, scores, scores)
+        shares.append(1 - found.recalibrated(rate, confident=False).score)
+        kept.append(1 - found.recalibrated(rate, confident=True).score <= rate)
+    assert np.mean(shares) == pytest.approx(6 / 61, abs=0.005)  # of rank 55 of 60
+    assert 0.95 <= np.mean(kept) < 0.99
+
+
+def test_a_recalibrated_threshold_says_both_promises() -> None:
+    scores = np.linspace(0.1, 0.3, 29)
+    found = Calibration.of(model_card.GOOD_PICTURES, scores, scores)
+    words = "threshold 0.30000 from 29 good pictures: at most 3.33 % false alarms on average; "
+    assert str(found.recalibrated(0.1, confident=True)) == f"{words}at most 9.81 % with 95 % confidence"
+    assert "(asked: 1 %, which takes 299)" in str(found.recalibrated(0.01, confident=True))
+    on_average = found.recalibrated(0.1, confident=False)
+    assert on_average.score == found.threshold(0.1).score < 0.3 and on_average.confident_rate > 0.1
 
 
 def test_what_shares_a_batch_with_an_image_changes_no_verdict() -> None:

@@ -4,8 +4,10 @@ import json
 import math
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
+from artifacts import model_card
 from benchmarks import promises, results
 
 FIGURES = dict.fromkeys(results.peers.FIGURES, 0.5)
@@ -79,6 +81,17 @@ def test_a_threshold_keeps_its_promise_on_images_like_those_it_was_set_by():
     scores = np.random.default_rng(0).random(200)
     for (share, low, high), rate in zip(promises.split(scores, 100, "all")["rates"], promises.RATES, strict=True):
         assert low < share < high and abs(share - rate) < 0.02
+
+
+def test_both_promises_are_counted_and_shown():
+    rows = promises.both(np.random.default_rng(0).random(220))
+    assert [(row["rate"], row["count"]) for row in rows] == [(0.2, 14), (0.1, 29), (0.05, 59), (0.02, 149)]
+    for row in rows:
+        exact = (row["count"] + 1 - model_card.conformal_rank(row["count"], row["rate"])) / (row["count"] + 1)
+        assert row["average"] == pytest.approx(exact, abs=0.02) and row["kept"] >= 0.93
+        assert row["confident"] < row["average"]
+    table = results.both_promises({"both": rows[:1]}).splitlines()
+    assert table[2].startswith("| 20 % | 14 | ") and len(table) == 3
 
 
 def test_runs_are_read_from_result_folders(tmp_path):

@@ -96,3 +96,16 @@ def test_wrong_maps_and_masks_are_refused(spoil, message, on_device):
     spoil(batches[0][0], batches[0][2])
     with pytest.raises(ValueError, match=message):
         evaluation.evaluate(batches, on_device=on_device)
+
+
+def test_large_panels_shrink_and_the_least_of_a_defect_stays():
+    truth, peak = np.zeros((20, 40), np.float32), np.full((20, 40), 0.25, np.float32)
+    truth[7, 13] = 1
+    panels = evaluation.Panels(np.full((20, 40, 3), 90, np.uint8), truth, peak)
+    shown = evaluation._shrunk(panels, 10)
+    assert shown.image.shape == (5, 10, 3) and (shown.image == 90).all()
+    assert np.argwhere(shown.truth == 1).tolist() == [[1, 3]] and shown.truth.sum() == 1
+    np.testing.assert_allclose(shown.segmentation, 0.25)
+    unknown = panels._replace(truth=np.full((20, 40), 0.5, np.float32))
+    assert (evaluation._shrunk(unknown, 10).truth == 0.5).all()
+    assert evaluation._shrunk(panels, 40) is panels

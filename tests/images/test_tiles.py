@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference.tiles import Blend, Tiling
+from images.tiles import Blend, Tiling
 
 PICTURES = [(100, 130), (64, 64), (65, 200), (30, 200), (10, 10), (64, 1)]
 

@@ -27,6 +27,9 @@ class Tiling:
             tile = "x".join(map(str, self.size))
             raise ValueError(f"--overlap {self.overlap} does not fit --tile {tile}: give less than its shorter side.")
 
+    def __str__(self) -> str:
+        return f"tiles of {self.size[0]}x{self.size[1]} that overlap by {self.overlap}"
+
     def boxes(self, picture: tuple[int, int]) -> list[Box]:
         """Return the tiles that cover a picture of (height, width), all of one size."""
         scale = min(1.0, *(length / side for length, side in zip(picture, self.size, strict=True)))

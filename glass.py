@@ -468,12 +468,13 @@ class GLASS(nn.Module):
 
 
 def build(
-    name: str, layers: list[str], weights: str, device: torch.device, input_shape: tuple[int, int, int], **options: Any
-) -> tuple[GLASS, dict[str, torch.Tensor]]:
+    name: str, layers: list[str], weights: str, device: torch.device, input_shape: tuple[int, int, int],
+    normalise: str = "imagenet", **options: Any,
+) -> tuple[GLASS, dict[str, torch.Tensor]]:  # fmt: skip
     """Build the networks on a backbone by name.
 
     Args:
-        name, weights: as of backbones.load.
+        name, weights, normalise: as of backbones.load.
         layers: to extract features from.
         device: to run on.
         input_shape: (3, H, W).
@@ -483,9 +484,10 @@ def build(
         the networks, and the weights of the backbone that they use, as they were loaded.
 
     Raises:
-        FileNotFoundError, ValueError: weights are missing, or do not fit.
+        FileNotFoundError, ValueError: weights are missing, or do not fit; layers are not there.
     """
-    backbone = backbones.load(name, weights, input_shape[1:])
+    backbone = backbones.load(name, weights, input_shape[1:], normalise)
+    backbones.check_layers(backbone, layers, input_shape[1:])
     loaded = {key: value.clone().contiguous() for key, value in backbone.state_dict().items()}
     glass = GLASS(device)
     glass.load(backbone, layers, device, input_shape, **options)

@@ -32,6 +32,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command lin
     PAPER: {},
     QUICK: {"lr": 0.001, "schedule": COSINE, "warmup": 20, "ema_decay": 0.98, "iterations": 320, "select": LAST},
 }
+IMAGENET, OWN_NORMALISATION = NORMALISATIONS = ("imagenet", "model")  # --normalise
 OWN_RECIPE = PAPER  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
 GOOD = "good"  # the folder of normal images
@@ -182,7 +183,8 @@ class NetOptions:
 
     backbone_names: tuple[str, ...] = option(
         ("wideresnet50",),
-        "Backbone. NAME.seed-K seeds its training with K. Can be repeated.",
+        "Backbone of docs/backbones.md, or timm:NAME for any of timm's. NAME.seed-K seeds its training with K. Can be "
+        "repeated.",
         "-b",
         compared=True,
         paper="wideresnet50",
@@ -198,10 +200,18 @@ class NetOptions:
         multiple=True,
     )
     backbone_weights: str = trained(
-        "imagenet",
+        IMAGENET,
         "Weights of the backbone: trained on ImageNet, random, or a state dict (.pth, .safetensors).",
-        paper="imagenet",
+        paper=IMAGENET,
         metavar="imagenet|random|FILE",
+    )
+    normalise: str = trained(
+        IMAGENET,
+        "Mean and deviation that the backbone gets its images by: ImageNet's, as released, or those of the model's own "
+        "training.",
+        paper=IMAGENET,
+        type=click.Choice(NORMALISATIONS),
+        compared=True,
     )
     pretrain_embed_dimension: int = network(
         1024,

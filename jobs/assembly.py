@@ -130,11 +130,8 @@ class Assembly:
         """Build the networks of a class, the backbone freshly loaded, initial weights from the run's seed."""
         utils.fix_seeds(self.settings.run.seed)
         values = options.values(self.settings.net, MODEL)
-        return Network(
-            *glass.build(
-                choice.name, choice.layers, self.weights(choice), self.device, input_shape, seed=seed, **values
-            )
-        )
+        backbone = (choice.name, choice.layers, self.weights(choice), self.device, input_shape)
+        return Network(*glass.build(*backbone, normalise=self.settings.net.normalise, seed=seed, **values))
 
     def weights(self, choice: Choice) -> str:
         """Return the weights to load; a test that names no file takes those kept beside the models."""

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
-from system.parameters import Number, Seed, Size
+from system.parameters import Number, Range, Seed, Size
 
 MODEL = "model"  # goes to GLASS.load
 READER = "reader"  # goes to the reader of the images
@@ -27,6 +27,10 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
 XAVIER, WHITENED = STARTS = ("xavier", "whitened")  # --dsc_init
 ADAMW, MUON = OPTIMIZERS = ("adamw", "muon")  # --dsc_optimizer
+FOCAL, BCE = LOCAL_LOSSES = ("focal", "bce")  # --local_loss
+MIXED = "mixed"  # --mask_mode
+MASK_MODES = (MIXED, "one", "union", "intersection")
+MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
 PAPER, QUICK = "paper", "quick"  # --recipe
 RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
     PAPER: {},
@@ -245,6 +249,33 @@ class NetOptions:
     mining: int = network(
         1, "1: gradient ascent on the noisy features. 0: noise alone.", paper=1, type=click.IntRange(0, 1)
     )
+    las: int = network(
+        1, "Local anomaly synthesis: defects on images. 0: none.", paper=1, type=click.IntRange(0, 1), compared=True
+    )
+    gas: int = network(
+        1, "Global anomaly synthesis: noise on features. 0: none.", paper=1, type=click.IntRange(0, 1), compared=True
+    )
+    project: int = network(
+        1, "Project what gradient ascent moves to a shell. 0: leave it.", paper=1, type=click.IntRange(0, 1),
+        compared=True,
+    )  # fmt: skip
+    manifold_radii: tuple[float, float] = network(
+        MANIFOLD_RADII,
+        "Shell of that projection around each normal feature, where no hypersphere is taken for granted: least and "
+        "greatest distance. The released 0.5,1 gave the published figures; the paper's text has 1,2.",
+        paper=MANIFOLD_RADII,
+        type=Range(),
+        metavar="LOW,HIGH",
+        show_default=",".join(f"{each:g}" for each in MANIFOLD_RADII),
+        compared=True,
+    )
+    local_loss: str = network(
+        FOCAL,
+        "Loss of local anomalies: focal, or cross entropy.",
+        paper=FOCAL,
+        type=click.Choice(LOCAL_LOSSES),
+        compared=True,
+    )
     noise: float = network(0.015, "Standard deviation of the noise on the features.", paper=0.015, type=Number(0))
     radius: float = network(
         0.75, "Quantile of the distances from the center that is the radius.", paper=0.75, type=Number(0, 1)
@@ -342,6 +373,8 @@ class NetOptions:
     def __post_init__(self) -> None:
         if self.patchsize % 2 == 0:
             raise ValueError(f"--patchsize {self.patchsize} must be odd, so that a neighbourhood has a centre.")
+        if not self.las and not self.gas:
+            raise ValueError("--las 0 and --gas 0 leave nothing to learn from: leave one of them out.")
 
 
 @dataclass(frozen=True)
@@ -406,6 +439,13 @@ class DataOptions:
         0.5, "Mean of beta, the share of the picture that shows through a synthetic defect.", paper=0.5, type=Number()
     )
     std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
+    mask_mode: str = sample(
+        MIXED,
+        "Mask of a synthetic defect: one Perlin mask, the union or the intersection of two, or mixed: each by chance.",
+        paper=MIXED,
+        type=click.Choice(MASK_MODES),
+        compared=True,
+    )
     fg: int = sample(
         1,
         "Keep synthetic defects on the foreground. 0: never. 1: always. 2: as the table says.",

@@ -78,6 +78,7 @@ class AnomalyDataset(Dataset):
         normal_dir, defect_dir, sidecars: what names of folders and files mean, see datasets.listing.Rules.
         skip_broken: let `check` leave out images that cannot be read.
         bits: of the values in 16-bit files, where a camera fills fewer.
+        mask_mode: how the masks of synthetic defects are joined, one of perlin.MODES.
         mask_threshold: share of 255 from which on a pixel of a resized mask counts as defect; None: 255 alone does.
 
     Attributes:
@@ -102,10 +103,11 @@ class AnomalyDataset(Dataset):
         augment: bool = False, judge_path: Path | None = None, resize_mode: str = CROP,
         normal_dir: Sequence[str] = (GOOD,), skip_broken: bool = False, defect_dir: Sequence[str] = (),
         sidecars: str = ASK, bits: int | None = None, mask_threshold: float | None = None,
+        mask_mode: str = "mixed",
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
-        self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
+        self.seed, self.batch_size, self.judge_path, self.mask_mode = seed, batch_size, judge_path, mask_mode
         self.rules = Rules(tuple(normal_dir), tuple(defect_dir), sidecars)
         self.skip_broken, self.bits, self.cut = skip_broken, bits, 0.0
         if distribution not in range(5) or fg not in range(3):
@@ -156,7 +158,7 @@ class AnomalyDataset(Dataset):
         if self.textures is not None and draw.synthesise:
             beta = draw_beta(rng, self.mean, self.std)
             foreground = self._foreground(draw.index, pixels.shape[:2])
-            aug, mask_s = add_defect(image, self._texture(rng), foreground, self.grid, beta, rng)
+            aug, mask_s = add_defect(image, self._texture(rng), foreground, self.grid, beta, rng, self.mask_mode)
         sample = {
             "aug": torch.from_numpy(aug),
             "mask_s": torch.from_numpy(mask_s),

@@ -136,8 +136,9 @@ class ImageJitter:
 
 
 def add_defect(
-    image: np.ndarray, texture: np.ndarray, mask_fg: np.ndarray, grid: tuple[int, int], beta: float, rng: Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    image: np.ndarray, texture: np.ndarray, mask_fg: np.ndarray, grid: tuple[int, int], beta: float, rng: Generator,
+    mask_mode: str = "mixed",
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Make a synthetic defect inside the foreground (Eq. 3, 4).
 
     Args:
@@ -146,6 +147,7 @@ def add_defect(
         grid: (h, w) of the features.
         beta: share of the image under the defect.
         rng: random generator.
+        mask_mode: how two Perlin masks are joined, one of perlin.MODES.
 
     Returns:
         aug float32 [3, H, W]; mask_s float32 [h, w] in {0, 1}.
@@ -153,7 +155,7 @@ def add_defect(
     Raises:
         ValueError: the foreground is empty.
     """
-    mask_s, mask_l = perlin_mask(image.shape, grid, *EXPONENTS, mask_fg, 1, rng)
+    mask_s, mask_l = perlin_mask(image.shape, grid, *EXPONENTS, mask_fg, 1, rng, mask_mode)
     return blend(image, texture, mask_l, beta), mask_s
 
 

@@ -21,6 +21,24 @@ class Size(click.ParamType):
         return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
 
+class Range(click.ParamType):
+    """Two numbers from 0, the second not below the first: 0.5,1."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        """Return the two numbers."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (float(part) for part in value.split(","))
+        except ValueError:
+            low, high = math.nan, math.nan
+        if not 0 <= low <= high < math.inf:
+            self.fail(f"{value!r} is not LOW,HIGH, two numbers from 0 as in 0.5,1.", param, ctx)
+        return low, high
+
+
 class Number(click.FloatRange):
     """A number within limits, and neither infinite nor "not a number"."""
 

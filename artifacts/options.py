@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
+from artifacts.layout import seed_folder
 from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
-from system.parameters import Number, Range, Seed, Size
+from system.parameters import Number, Range, Seed, Seeds, Size
 
 MODEL = "model"  # goes to GLASS.load
 READER = "reader"  # goes to the reader of the images
@@ -129,6 +130,14 @@ class RunOptions:
         compared=True,
         type=Seed(),
     )
+    seeds: tuple[int, ...] = option(
+        (),
+        "Train each class with each of these seeds instead of --seed, each seed in a results folder of its own: "
+        "RESULTS/seed_0, RESULTS/seed_1, ... The tables at the end have mean and standard deviation.",
+        type=Seeds(),
+        metavar="N,N,...",
+        show_default="-",
+    )
     test: str = option(
         "ckpt", "ckpt: train, then test. test: only test what is trained.", type=click.Choice(["ckpt", "test"])
     )
@@ -174,6 +183,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.fresh and not self.train:
             raise ValueError("--fresh trains anew, --test test does not train: leave one out.")
+
+    def of_seed(self, seed: int) -> "RunOptions":
+        """Return the options of one of the seeds."""
+        models = None if self.models_path is None else seed_folder(self.models_path, seed)
+        return replace(self, seed=seed, seeds=(), results_path=seed_folder(self.results_path, seed), models_path=models)
 
     @property
     def train(self) -> bool:

@@ -38,6 +38,8 @@ class Evidence:
         train_images: normal training images of the class; None where only tests were run.
         threshold: as model.json has it; None where there is none.
         verdicts: OK or NG, an image each; none without a threshold.
+        kind_pixel_auroc: pixel AUROC of each kind of defect, see training.evaluation.KindPixels; none in files of
+            earlier versions.
         scale: as model.json has it; None where there is none, and in files of earlier versions, whose pictures have
             other colours.
     """
@@ -53,6 +55,7 @@ class Evidence:
     threshold: dict[str, Any] | None = None
     verdicts: list[str] = field(default_factory=list)
     scale: dict[str, Any] | None = None
+    kind_pixel_auroc: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not {*self.labels} <= {0, 1}:

@@ -87,6 +87,7 @@ def gather(tested: ImageScores, train_images: int | None, colours: Colours) -> E
     found = Evidence(train_images=train_images, threshold=threshold, scale=scale)
     found.add(tested.paths, tested.labels, tested.scores)
     found.add_curves(tested.curves)
+    found.kind_pixel_auroc = dict(tested.kind_pixel_auroc)
     if threshold is not None:
         found.judge()
     return found

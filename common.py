@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
-from math import gcd, isqrt
+from math import gcd
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.hooks import RemovableHandle
+
+import layers
 
 SMOOTHING = 4  # sigma of the Gaussian filter in pixels
 PLAIN_MAPS = ("Conv2d", "Conv2dSame", "Linear")  # classes that apply their weight as it is; others change it first
@@ -147,8 +149,7 @@ class NetworkFeatureAggregator(nn.Module):
     """Run a backbone up to the deepest named layer and collect the layers' outputs as planes.
 
     Args:
-        backbone: the network; timm's num_prefix_tokens, patch_embed.grid_size and output_fmt tell the layout of
-            its outputs.
+        backbone: the network; see layers.as_planes for the layout of its outputs.
         layers_to_extract_from: dotted module names, in the order in which their features are stacked.
         device: where it runs.
         train_backbone: let forward(eval=False) run in training mode with gradients.
@@ -182,7 +183,8 @@ class NetworkFeatureAggregator(nn.Module):
         modules = dict(backbone.named_modules())
         for name in self.layers_to_extract_from:
             if name not in modules or not name:
-                raise ValueError(f"The backbone has no layer '{name}'. Near ones: {_similar(name, modules)}.")
+                near = get_close_matches(name, modules, n=4, cutoff=0.3) or [each for each in modules if each][:8]
+                raise ValueError(f"The backbone has no layer '{name}'. Near ones: {', '.join(near)}.")
             modules[name].register_forward_hook(lambda _, __, output, name=name: self._outputs.update({name: output}))
 
     def forward(self, images: torch.Tensor, eval: bool = True) -> dict[str, torch.Tensor]:
@@ -233,11 +235,10 @@ class NetworkFeatureAggregator(nn.Module):
         self._outputs.clear()
         with suppress(_AllLayersSeen):
             (network or self.backbone)(images)
-        prefix = getattr(self.backbone, "num_prefix_tokens", 0)
-        grid = getattr(getattr(self.backbone, "patch_embed", None), "grid_size", None)
-        channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
-        names = self.layers_to_extract_from
-        planes = {name: _as_planes(self._outputs[name], prefix, grid, channels_last) for name in names}
+        size = tuple(images.shape[-2:])
+        planes = {
+            name: layers.as_planes(self._outputs[name], self.backbone, size) for name in self.layers_to_extract_from
+        }
         self._outputs.clear()
         return planes
 
@@ -320,28 +321,6 @@ def _keys_of(network: nn.Module, ran: set[nn.Module]) -> set[str]:
     resting = set(_workers(network)) - ran
     idle = {name for name, module in network.named_modules() if module in resting}
     return {key for key in network.state_dict() if key.rpartition(".")[0] not in idle}
-
-
-def _similar(name: str, modules: Iterable[str]) -> str:
-    names = [module for module in modules if module]
-    return ", ".join(get_close_matches(name, names, n=4, cutoff=0.3) or names[:8])
-
-
-def _as_planes(
-    output: torch.Tensor, prefix_tokens: int, grid: tuple[int, int] | None, channels_last: bool
-) -> torch.Tensor:
-    """Bring a layer's output into the form [B, c, h, w]: tokens [B, L, c] become the grid, or a square one.
-
-    Raises:
-        ValueError: the output is no feature map.
-    """
-    if output.ndim == 4:
-        return output.permute(0, 3, 1, 2) if channels_last else output
-    count = output.shape[1] - prefix_tokens if output.ndim == 3 else 0
-    rows, columns = grid or (isqrt(max(count, 0)),) * 2
-    if count <= 0 or rows * columns != count:
-        raise ValueError(f"A layer with output {list(output.shape)} is no feature map: choose another with -le.")
-    return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, (rows, columns))  # [B, c, h, w]
 
 
 @lru_cache(maxsize=16)

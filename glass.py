@@ -28,8 +28,9 @@ import backbones
 import common
 import utils
 from artifacts import checkpoint, layout
+from artifacts.options import MANIFOLD_RADII
 from artifacts.run_state import RunState
-from loss import cross_entropy, focal_terms, hard_examples, masked_quantile
+from loss import cross_entropy, local_loss, masked_quantile
 from metrics import ABSENT
 from model import Discriminator, Projection
 from training import padding
@@ -46,7 +47,6 @@ from training.scoring_head import Heads
 from training.selection import Selection
 
 PROJECT_EVERY = 5  # ascent steps
-MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
 DEFECT_SHELL = (2.0, 4.0)  # of the hypersphere's radius, for local synthesis
 WEIGHT_DECAY = 1e-5  # of the adaptor's Adam
@@ -78,7 +78,8 @@ class GLASS(nn.Module):
         noise: float = 0.015, radius: float = 0.75, p: float = 0.5, lr: float = 0.0001, svd: int = 0, step: int = 20,
         limit: int = 392, seed: int | None = None, cache: str = "auto", precision: str = "fp32", iterations: int = 0,
         schedule: str = "constant", warmup: int = 0, ema_decay: float = 0.0, dsc_init: str = "xavier",
-        dsc_optimizer: str = "adamw", cuda_graph: bool = False, triton: bool = False,
+        dsc_optimizer: str = "adamw", cuda_graph: bool = False, triton: bool = False, las: int = 1, gas: int = 1,
+        project: int = 1, local_loss: str = "focal", manifold_radii: tuple[float, float] = MANIFOLD_RADII,
     ) -> None:  # fmt: skip
         """Build the networks for images of input_shape (3, H, W); the options are those of `main.py net`.
 
@@ -93,6 +94,9 @@ class GLASS(nn.Module):
                 the rest see utils.set_precision.
             cuda_graph: replay training steps as a CUDA graph, where the device is one of CUDA.
             triton: ascend by Triton kernels, where the device is one of CUDA.
+            las, gas, project: 0 leaves out local or global anomalies, or the projection of the latter.
+            local_loss: of local anomalies, "focal" or "bce".
+            manifold_radii: least and greatest distance of a global anomaly from its normal row, without a hypersphere.
 
         Raises:
             ValueError: options do not fit together.
@@ -126,6 +130,8 @@ class GLASS(nn.Module):
         self.whitened = first_matrix(self.discriminator, "--dsc_init whitened") if dsc_init == "whitened" else None
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
+        self.las, self.gas, self.project, self.manifold_radii = las == 1, gas == 1, project == 1, manifold_radii
+        self.local_loss = local_loss
         self.hypersphere = svd == 1
         self.seed = torch.initial_seed() if seed is None else seed
 
@@ -303,34 +309,36 @@ class GLASS(nn.Module):
             kept: positions of the rows that take part; all by default.
         """
         mask = mask.float().reshape(-1, 1)  # m  [N, 1]
-        fake_rows = self._embed(aug)
+        fake_rows = self._embed(aug) if self.las else None
         true_rows = self._embed(*true) if true[0].shape == aug.shape else self.patch_embedding.merge(list(true))
+        fake_rows = true_rows if fake_rows is None else fake_rows
         if kept is not None or self.hypersphere:
             center = center.repeat(len(aug), 1)  # [N, C]
         if kept is not None:
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
-        fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]
+        if not self.las:
+            fake_rows, mask = fake_rows[:0], mask[:0]
+        fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]; without LAS no u+
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
-        normal = torch.cat([mask == 0, torch.ones_like(defect)])
+        normal = torch.cat([mask == 0, defect.new_ones(len(true_feats), 1)])
         r_t = self._radius([fake_feats, true_feats], center, normal)
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
         gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, noise)
         scores = self._judge(torch.cat([true_feats, gaus_feats]))
-        true_scores, gaus_scores = scores.chunk(2)
+        true_scores, gaus_scores = scores.split([len(true_feats), len(gaus_feats)])
         r_f = self._radius([fake_feats], center, defect)
-        if self.hypersphere:
+        if self.hypersphere and self.las:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
             fake_feats = torch.where(defect, moved, fake_feats)
-        fake_scores = self._judge(fake_feats)
+        fake_scores = self._judge(fake_feats) if self.las else mask
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
-        noise_loss = cross_entropy(true_scores, 0) + cross_entropy(gaus_scores, 1)
-        hard = hard_examples(fake_scores, mask, self.p)
-        terms = focal_terms(torch.cat([1 - fake_scores, fake_scores], dim=1), mask)
-        loss = noise_loss + (terms * hard).sum() / hard.sum()
+        loss = noise_loss = cross_entropy(true_scores, 0) + (cross_entropy(gaus_scores, 1) if self.gas else 0)
+        if self.las:
+            loss = noise_loss + local_loss(fake_scores, mask, self.p, self.local_loss)
 
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -352,19 +360,22 @@ class GLASS(nn.Module):
             noise: [N, C].
 
         Returns:
-            the rows g [N, C], attached to true_feats, and their radius before the last projection.
+            the rows g [N, C], attached to true_feats, and their radius before the last projection; with --gas 0 no
+            rows.
         """
+        if not self.gas:
+            return true_feats[:0], torch.full_like(r_t, ABSENT)
         ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype, self.triton), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
-            if step % PROJECT_EVERY:
+            if step % PROJECT_EVERY or not self.project:
                 continue
             if step + PROJECT_EVERY > self.ascent_steps:
                 r_g = self._radius([ascent.rows()], center)
             if self.hypersphere:  # keep synthetic rows near enough to normal ones, and far enough from them (Eq. 2)
                 ascent.project_around(center, SHELL[0] * r_t, SHELL[1] * r_t)
             else:
-                ascent.project_around_normal(*MANIFOLD_RADII)
+                ascent.project_around_normal(*self.manifold_radii)
         gaus_feats = ascent.rows()
         return gaus_feats, self._radius([gaus_feats], center) if r_g is None else r_g
 
@@ -374,6 +385,8 @@ class GLASS(nn.Module):
     ) -> torch.Tensor:  # fmt: skip
         """Return the quantile of the rows' distances from the center, of all rows or of those to keep (bool [N, 1])."""
         distances = torch.cat([_distances(rows, center) for rows in feats])
+        if len(distances) == 0:
+            return distances.new_full((), ABSENT)
         keep = torch.ones_like(distances, dtype=torch.bool) if keep is None else keep.flatten()
         return masked_quantile(distances, keep, self.radius)
 
@@ -477,12 +490,13 @@ class GLASS(nn.Module):
 
 
 def build(
-    name: str, layers: list[str], weights: str, device: torch.device, input_shape: tuple[int, int, int], **options: Any
-) -> tuple[GLASS, dict[str, torch.Tensor]]:
+    name: str, layers: list[str], weights: str, device: torch.device, input_shape: tuple[int, int, int],
+    normalise: str = "imagenet", **options: Any,
+) -> tuple[GLASS, dict[str, torch.Tensor]]:  # fmt: skip
     """Build the networks on a backbone by name.
 
     Args:
-        name, weights: as of backbones.load.
+        name, weights, normalise: as of backbones.load.
         layers: to extract features from.
         device: to run on.
         input_shape: (3, H, W).
@@ -492,9 +506,10 @@ def build(
         the networks, and the weights of the backbone that they use, as they were loaded.
 
     Raises:
-        FileNotFoundError, ValueError: weights are missing, or do not fit.
+        FileNotFoundError, ValueError: weights are missing, or do not fit; layers are not there.
     """
-    backbone = backbones.load(name, weights, input_shape[1:])
+    backbone = backbones.load(name, weights, input_shape[1:], normalise)
+    backbones.check_layers(backbone, layers, input_shape[1:])
     loaded = {key: value.clone().contiguous() for key, value in backbone.state_dict().items()}
     glass = GLASS(device)
     glass.load(backbone, layers, device, input_shape, **options)

@@ -60,6 +60,24 @@ def hard_examples(scores: torch.Tensor, target: torch.Tensor, p: float) -> torch
     return hardness >= masked_quantile(hardness, torch.ones_like(hardness, dtype=torch.bool), p)
 
 
+def local_loss(scores: torch.Tensor, target: torch.Tensor, p: float, kind: str = "focal") -> torch.Tensor:
+    """Return the loss of locally synthesised rows: its mean over the hard ones, see hard_examples.
+
+    Args:
+        scores: in [0, 1], [N, 1].
+        target: 0 or 1, [N, 1].
+        p: quantile of hardness.
+        kind: "focal", or "bce" for cross entropy.
+    """
+    hard = hard_examples(scores, target, p)
+    if kind == "focal":
+        terms = focal_terms(torch.cat([1 - scores, scores], dim=1), target)
+    else:  # what is not finite stays so: see cross_entropy
+        clean = scores.nan_to_num(nan=0.5)
+        terms = (F.binary_cross_entropy(clean, target, reduction="none") + 0 * scores.detach()).flatten()
+    return (terms * hard).sum() / hard.sum()
+
+
 class FocalLoss(nn.Module):
     """Mean focal loss, gamma 2, alpha 1."""
 

@@ -54,7 +54,10 @@ def run(parts: list[NetOptions | DataOptions], **group: Any) -> None:
                 f"The command '{wanted}' is missing: main.py [options] net [options] dataset [options] ..."
             )
     parts = {"run": made(RunOptions, group), "net": given[NetOptions], "data": given[DataOptions]}
-    options, networks = made(with_recipe, parts | {"named": note_named()})
+    named = note_named()
+    if {"seed", "seeds"} <= named:
+        raise click.UsageError("--seed is for one training, --seeds for several: leave one out.")
+    options, networks = made(with_recipe, parts | {"named": named})
     try:
         with Interrupts():
             place, devices = take_place(options.results_path, options.shard, options.gpu)

@@ -192,6 +192,7 @@ class ImageScores:
         self.labels: list[int] = []
         self.paths: list[str] = []
         self.curves: dict[str, np.ndarray] = {}
+        self.kind_pixel_auroc: dict[str, float] = {}  # by the name of an image's folder
 
     def update(self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike, paths: Sequence[str] = ()) -> None:
         """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1, and paths where known."""

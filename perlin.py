@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 THRESHOLD = 0.5  # of the noise, which reaches about -1 .. 1
 MAX_ANGLE = 90  # degrees
+MODES = {"mixed": None, "one": 0.0, "intersection": 0.5, "union": 1.0}  # to u of combine_masks; None: by chance
 
 
 def rand_perlin_2d_np(shape: tuple[int, int], res: tuple[int, int], rng: Generator | None = None) -> np.ndarray:
@@ -96,6 +97,7 @@ def perlin_mask(
     mask_fg: np.ndarray,
     flag: int = 0,
     rng: Generator | None = None,
+    mode: str = "mixed",
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Draw the mask of a synthetic defect until it touches the foreground (Eq. 3).
 
@@ -106,7 +108,8 @@ def perlin_mask(
         max: one above the largest exponent.
         mask_fg: 1, or the foreground [H, W] in {0, 1}.
         flag: 0 returns mask_s alone.
-        rng: random generator.
+        rng: random generator; it is asked for the same numbers in each mode.
+        mode: how two masks are joined, one of MODES.
 
     Returns:
         mask_s float32 [h, w] in {0, 1}, the max-pool of mask_l; with flag: (mask_s, mask_l float32 [H, W]).
@@ -121,6 +124,7 @@ def perlin_mask(
     mask_s = np.zeros(1)
     while not mask_s.any():
         m1, m2 = (generate_thr(img_shape, min, max, rng) for _ in range(2))
-        mask_l = combine_masks(m1, m2, (rng or np.random).random()) * foreground
+        chance, fixed = (rng or np.random).random(), MODES[mode]
+        mask_l = combine_masks(m1, m2, chance if fixed is None else fixed) * foreground
         mask_s = max_pool(mask_l, grid)
     return (mask_s, mask_l) if flag else mask_s

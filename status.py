@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from artifacts.layout import RESULTS_FILE
+from artifacts.layout import RESULTS_FILE, results_folders
 from reporting import report_page
 from reporting.class_table import DONE, FAILED, Row, read, to_text
 from system.logs import log_to_screen
@@ -51,16 +51,21 @@ def main(results: Path, watch: float | None, collect: bool) -> None:
 
 
 def show(results: Path) -> list[Row]:
-    """Print the table of a results folder, and return its rows.
+    """Print the table of a results folder, or of each of its seeds, and return all rows.
 
     Raises:
         FileNotFoundError: nothing was ever begun there.
     """
-    rows = read(results)
-    if not rows:
+    everything = []
+    for folder in results_folders(results):
+        rows = read(folder)
+        if rows and folder != results:
+            click.echo(f"{folder.name}:")
+        click.echo(to_text(rows) if rows else "", nl=bool(rows))
+        everything += rows
+    if not everything:
         raise FileNotFoundError(f"{results} holds no classes: give the --results_path of a run.")
-    click.echo(to_text(rows))
-    return rows
+    return everything
 
 
 def _collect(results: Path) -> None:
@@ -69,10 +74,12 @@ def _collect(results: Path) -> None:
     Raises:
         FileNotFoundError: there are none.
     """
-    found, page = report_page.collect(results)
-    if not found:
-        raise FileNotFoundError(f"{results} holds no result of any class yet: wait for one.")
-    click.echo(f"{len(found)} results are in {results / RESULTS_FILE}{f', and on one page in {page}' if page else ''}.")
+    for folder in results_folders(results):
+        found, page = report_page.collect(folder)
+        if not found:
+            raise FileNotFoundError(f"{folder} holds no result of any class yet: wait for one.")
+        where = f"{folder / RESULTS_FILE}{f', and on one page in {page}' if page else ''}"
+        click.echo(f"{len(found)} results are in {where}.")
 
 
 if __name__ == "__main__":

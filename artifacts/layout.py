@@ -18,6 +18,8 @@
     judge/                                         judged hypotheses (hypothesis_table)
     report/index.html                              all of it on one page
 
+With --seeds 0,1 a results folder holds seed_0/ and seed_1/, a results folder each, and seeds.csv: mean and deviation.
+
 The file in brackets reads and writes it, and has its name as a constant. What several files need stands here.
 """
 
@@ -30,7 +32,20 @@ STATE_FILE = "state.pth"
 MODELS, TRAINING, EVAL, JUDGE, REPORT = "models", "training", "eval", "judge", "report"
 GROWN = "grown"
 TENSORBOARD = "tb"
+SEEDS_FILE, KINDS_FILE = "seeds.csv", "kinds.csv"
+_SEED = "seed_"
 _BACKBONE = "backbone_"
+
+
+def seed_folder(results_path: Path, seed: int) -> Path:
+    """Return the results folder of one of several seeds."""
+    return results_path / f"{_SEED}{seed}"
+
+
+def results_folders(results_path: Path) -> list[Path]:
+    """Return the results folders of the seeds, by seed; where there are none, the folder itself."""
+    found = [path for path in results_path.glob(f"{_SEED}*") if path.name.removeprefix(_SEED).isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(_SEED))) or [results_path]
 
 
 def models_folder(results_path: Path, backbone_index: int) -> Path:

@@ -7,10 +7,12 @@ The file lies beside the checkpoints and describes one of them. It is JSON, in t
     checkpoint      {file, sha256, epoch, select}: file in the same folder; epoch counted from 0, null where unknown;
                     select: the rule that chose it, "best", "last", "val" or "synthetic" (training/selection.py); in
                     exported files also "given", for weights other than those of the folder's card
-    backbone        {name, layers, weights, sha256, file, trained}: weights is "imagenet", "random" or "file"; sha256 is
-                    backbones.fingerprint of the used weights as they were before the hidden step
+    backbone        {name, layers, weights, sha256, file, trained, normalise}: weights is "imagenet", "random" or
+                    "file"; sha256 is backbones.fingerprint of the used weights as they were before the hidden step
                     (common.NetworkFeatureAggregator.shift_batch_norms); file is where random ones and those of a user's
-                    file lie, relative to the folder, else null; trained: fine-tuned, in the checkpoint
+                    file lie, relative to the folder, else null; trained: fine-tuned, in the checkpoint;
+                    normalise: "imagenet" (also where it is missing), or "model" where the network first brings images
+                    into its own training's normalisation (layers.renormalise)
     network         {input_shape [3, H, W], pretrain_embed_dimension, target_embed_dimension, patchsize, pre_proj,
                     dsc_layers, dsc_hidden, precision}: the arguments of GLASS.load
     geometry        how a picture is brought to H x W, as images.geometry.Geometry tells it
@@ -100,6 +102,7 @@ class Backbone:
     sha256: str
     file: str | None
     trained: bool
+    normalise: str = "imagenet"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
+from artifacts.layout import seed_folder
 from images.geometry import CROP, LETTERBOX, MODES, Geometry, pair
-from system.parameters import Number, Seed, Size, Span
+from system.parameters import Number, Seed, Seeds, Size, Span
 
 MODEL = "model"  # goes to GLASS.load
 READER = "reader"  # goes to the reader of the images
@@ -28,11 +29,16 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
 XAVIER, WHITENED = STARTS = ("xavier", "whitened")  # --dsc_init
 ADAMW, MUON = OPTIMIZERS = ("adamw", "muon")  # --dsc_optimizer
+FOCAL, BCE = LOCAL_LOSSES = ("focal", "bce")  # --local_loss
+MIXED = "mixed"  # --mask_mode
+MASK_MODES = (MIXED, "one", "union", "intersection")
+MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
 PAPER, QUICK = "paper", "quick"  # --recipe
 RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
     PAPER: {},
     QUICK: {"lr": 0.001, "schedule": COSINE, "warmup": 20, "ema_decay": 0.98, "iterations": 320, "select": LAST},
 }
+IMAGENET, OWN_NORMALISATION = NORMALISATIONS = ("imagenet", "model")  # --normalise
 OWN_RECIPE = PAPER  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
 PAPERS = ("mvtec", "visa", "mpdd", "wfdd")  # NAME of the benchmarks that the paper has figures for
@@ -132,6 +138,14 @@ class RunOptions:
         compared=True,
         type=Seed(),
     )
+    seeds: tuple[int, ...] = option(
+        (),
+        "Train each class with each of these seeds instead of --seed, each seed in a results folder of its own: "
+        "RESULTS/seed_0, RESULTS/seed_1, ... The tables at the end have mean and standard deviation.",
+        type=Seeds(),
+        metavar="N,N,...",
+        show_default="-",
+    )
     test: str = option(
         "ckpt", "ckpt: train, then test. test: only test what is trained.", type=click.Choice(["ckpt", "test"])
     )
@@ -188,10 +202,17 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.fresh and not self.train:
             raise ValueError("--fresh trains anew, --test test does not train: leave one out.")
+        if self.seeds and (self.grow or self.accept):
+            raise ValueError("--grow and --accept are for one training: give --seed and not --seeds.")
         if self.grow and (self.accept or not self.train or self.models_path is not None):
             raise ValueError("--grow trains in --results_path: leave out --accept, --test test and --models_path.")
         if self.accept and (self.fresh or not self.train or self.models_path is not None):
             raise ValueError("--accept takes what --grow has made: leave out --fresh, --test test and --models_path.")
+
+    def of_seed(self, seed: int) -> "RunOptions":
+        """Return the options of one of the seeds."""
+        models = None if self.models_path is None else seed_folder(self.models_path, seed)
+        return replace(self, seed=seed, seeds=(), results_path=seed_folder(self.results_path, seed), models_path=models)
 
     @property
     def train(self) -> bool:
@@ -205,7 +226,8 @@ class NetOptions:
 
     backbone_names: tuple[str, ...] = option(
         ("wideresnet50",),
-        "Backbone. NAME.seed-K seeds its training with K. Can be repeated.",
+        "Backbone of docs/backbones.md, or timm:NAME for any of timm's. NAME.seed-K seeds its training with K. Can be "
+        "repeated.",
         "-b",
         compared=True,
         paper="wideresnet50",
@@ -221,10 +243,18 @@ class NetOptions:
         multiple=True,
     )
     backbone_weights: str = trained(
-        "imagenet",
+        IMAGENET,
         "Weights of the backbone: trained on ImageNet, random, or a state dict (.pth, .safetensors).",
-        paper="imagenet",
+        paper=IMAGENET,
         metavar="imagenet|random|FILE",
+    )
+    normalise: str = trained(
+        IMAGENET,
+        "Mean and deviation that the backbone gets its images by: ImageNet's, as released, or those of the model's own "
+        "training.",
+        paper=IMAGENET,
+        type=click.Choice(NORMALISATIONS),
+        compared=True,
     )
     pretrain_embed_dimension: int = network(
         1024,
@@ -257,6 +287,33 @@ class NetOptions:
     )
     mining: int = network(
         1, "1: gradient ascent on the noisy features. 0: noise alone.", paper=1, type=click.IntRange(0, 1)
+    )
+    las: int = network(
+        1, "Local anomaly synthesis: defects on images. 0: none.", paper=1, type=click.IntRange(0, 1), compared=True
+    )
+    gas: int = network(
+        1, "Global anomaly synthesis: noise on features. 0: none.", paper=1, type=click.IntRange(0, 1), compared=True
+    )
+    project: int = network(
+        1, "Project what gradient ascent moves to a shell. 0: leave it.", paper=1, type=click.IntRange(0, 1),
+        compared=True,
+    )  # fmt: skip
+    manifold_radii: tuple[float, float] = network(
+        MANIFOLD_RADII,
+        "Shell of that projection around each normal feature, where no hypersphere is taken for granted: least and "
+        "greatest distance. The released 0.5,1 gave the published figures; the paper's text has 1,2.",
+        paper=MANIFOLD_RADII,
+        type=Span(Number(0)),
+        metavar="LOW,HIGH",
+        show_default=",".join(f"{each:g}" for each in MANIFOLD_RADII),
+        compared=True,
+    )
+    local_loss: str = network(
+        FOCAL,
+        "Loss of local anomalies: focal, or cross entropy.",
+        paper=FOCAL,
+        type=click.Choice(LOCAL_LOSSES),
+        compared=True,
     )
     noise: float = network(0.015, "Standard deviation of the noise on the features.", paper=0.015, type=Number(0))
     radius: float = network(
@@ -355,6 +412,8 @@ class NetOptions:
     def __post_init__(self) -> None:
         if self.patchsize % 2 == 0:
             raise ValueError(f"--patchsize {self.patchsize} must be odd, so that a neighbourhood has a centre.")
+        if not self.las and not self.gas:
+            raise ValueError("--las 0 and --gas 0 leave nothing to learn from: leave one of them out.")
 
 
 @dataclass(frozen=True)
@@ -422,13 +481,13 @@ class DataOptions:
     opacity: tuple[float, float] | None = synthesis(
         "Draw the opacity of synthetic defects evenly from LOW to HIGH, at most 1, instead of 1 - beta by --mean and "
         "--std.",
-        type=Span(),
+        type=Span(Number(0, 1, min_open=True)),
         metavar="LOW,HIGH",
     )
     defect_size: tuple[float, float] | None = synthesis(
         "Size of synthetic defects: cells of the noise that shapes them, as shares of the picture's sides, rounded to "
         "powers of 1/2. By default 0.03,1.",
-        type=Span(LEAST_CELL),
+        type=Span(Number(LEAST_CELL, 1)),
         metavar="LOW,HIGH",
     )
     real_defects: str | None = later(
@@ -439,6 +498,13 @@ class DataOptions:
     )
     real_share: float = later(
         0.5, "Share of the local anomalies that --real_defects makes.", type=Number(0, 1, min_open=True)
+    )
+    mask_mode: str = sample(
+        MIXED,
+        "Mask of a synthetic defect: one Perlin mask, the union or the intersection of two, or mixed: each by chance.",
+        paper=MIXED,
+        type=click.Choice(MASK_MODES),
+        compared=True,
     )
     fg: int = sample(
         1,

@@ -40,6 +40,8 @@ class Evidence:
         verdicts: OK or NG, an image each; none without a threshold.
         held_out: whether there are no test images, and these are normal images held out of training, each as it is
             and with a synthetic defect.
+        kind_pixel_auroc: pixel AUROC of each kind of defect, see training.evaluation.KindPixels; none in files of
+            earlier versions.
         scale: as model.json has it; None where there is none, and in files of earlier versions, whose pictures have
             other colours.
     """
@@ -56,6 +58,7 @@ class Evidence:
     verdicts: list[str] = field(default_factory=list)
     scale: dict[str, Any] | None = None
     held_out: bool = False
+    kind_pixel_auroc: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not {*self.labels} <= {0, 1}:

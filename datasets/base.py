@@ -86,6 +86,7 @@ class AnomalyDataset(Dataset):
         normal_dir, defect_dir, sidecars: what names of folders and files mean, see datasets.listing.Rules.
         skip_broken: let `check` leave out images that cannot be read.
         bits: of the values in 16-bit files, where a camera fills fewer.
+        mask_mode: how the masks of synthetic defects are joined, one of perlin.MODES.
         mask_threshold: share of 255 from which on a pixel of a resized mask counts as defect; None: 255 alone does.
         opacity: range that the opacity of defects is drawn from, instead of 1 - beta.
         defect_size: smallest and largest cells of the noise, as shares of the picture's sides; None for the release's.
@@ -119,10 +120,11 @@ class AnomalyDataset(Dataset):
         sidecars: str = ASK, bits: int | None = None, mask_threshold: float | None = None,
         opacity: tuple[float, float] | None = None, defect_size: tuple[float, float] | None = None,
         roi: str | None = None, tile: int | tuple[int, int] | None = None, overlap: int | None = None,
+        mask_mode: str = "mixed",
     ) -> None:  # fmt: skip
         self.source, self.dataset_name, self.classname, self.split = Path(source), dataset_name, classname, split
         self.distribution, self.mean, self.std, self.fg, self.rand_aug = distribution, mean, std, fg, rand_aug
-        self.seed, self.batch_size, self.judge_path = seed, batch_size, judge_path
+        self.seed, self.batch_size, self.judge_path, self.mask_mode = seed, batch_size, judge_path, mask_mode
         self.opacity, self.exponents = opacity, exponents_of(defect_size)
         self.real: RealDefects | None = None
         self.real_share = 0.0
@@ -344,7 +346,8 @@ class AnomalyDataset(Dataset):
         beta = draw_beta(rng, self.mean, self.std) if self.opacity is None else 1 - rng.uniform(*self.opacity)
         if self.real is not None and rng.random() < self.real_share:
             return self.real.add(image, foreground, self.grid, 0 if self.opacity is None else beta, rng)
-        return add_defect(image, self._texture(rng), foreground, self.grid, beta, rng, self.exponents)
+        texture = self._texture(rng)
+        return add_defect(image, texture, foreground, self.grid, beta, rng, self.exponents, self.mask_mode)
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a texture and change it, float32 [3, H, W], normalised."""

@@ -138,6 +138,7 @@ class ImageJitter:
 def add_defect(
     image: np.ndarray, texture: np.ndarray, mask_fg: np.ndarray, grid: tuple[int, int], beta: float, rng: Generator,
     exponents: tuple[int, int] = EXPONENTS,
+    mask_mode: str = "mixed",
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Make a synthetic defect inside the foreground (Eq. 3, 4).
 
@@ -148,6 +149,7 @@ def add_defect(
         beta: share of the image under the defect.
         rng: random generator.
         exponents: of the noise lattice's cells a side, the smallest and one above the largest.
+        mask_mode: how two Perlin masks are joined, one of perlin.MODES.
 
     Returns:
         aug float32 [3, H, W]; mask_s float32 [h, w] in {0, 1}.
@@ -155,7 +157,7 @@ def add_defect(
     Raises:
         ValueError: the foreground is empty.
     """
-    mask_s, mask_l = perlin_mask(image.shape, grid, *exponents, mask_fg, 1, rng)
+    mask_s, mask_l = perlin_mask(image.shape, grid, *exponents, mask_fg, 1, rng, mask_mode)
     return blend(image, texture, mask_l, beta), mask_s
 
 

@@ -91,7 +91,7 @@ def open_model(
     options = {key: value for key, value in dataclasses.asdict(network).items() if key != "input_shape"}
     glass, loaded = build(
         backbone.name, backbone.layers, source, device, tuple(network.input_shape),
-        train_backbone=backbone.trained, **options,
+        normalise=backbone.normalise, train_backbone=backbone.trained, **options,
     )  # fmt: skip
     if backbone.sha256 and backbones.fingerprint(loaded) != backbone.sha256:
         raise ValueError(

@@ -173,11 +173,8 @@ class Assembly:
         values = options.values(self.settings.net, MODEL)
         if self.settings.run.grow:
             values["iterations"] = self.settings.run.grow
-        return Network(
-            *glass.build(
-                choice.name, choice.layers, self.weights(choice), self.device, input_shape, seed=seed, **values
-            )
-        )
+        backbone = (choice.name, choice.layers, self.weights(choice), self.device, input_shape)
+        return Network(*glass.build(*backbone, normalise=self.settings.net.normalise, seed=seed, **values))
 
     def weights(self, choice: Choice) -> str:
         """Return the weights to load; a test that names no file takes those kept beside the models."""

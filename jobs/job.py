@@ -19,8 +19,9 @@ from jobs.held_out import ClassSets
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
 from jobs.sharing import Team
-from reporting import held_out_table, report_page, tables
+from reporting import held_out_table, kinds, report_page, spread, tables
 from system import claims
+from system.files import atomic_write
 from system.processes import Place, usable_cores
 from training import hypothesis
 
@@ -50,14 +51,18 @@ class Job:
 
     def __init__(self, settings: Settings, gpu: Sequence[int] = (), place: Place | None = None) -> None:
         self.settings, self.place = settings, place or Place()
+        if settings.run.seeds and settings.data.distribution == JUDGE_ONLY:
+            raise ValueError("--distribution 1 judges images, which no seed changes: leave --seeds out.")
         self.fresh = settings.run.fresh and not self.place.restarted
         if settings.run.fresh and not self.fresh:
             LOGGER.warning("A launcher started this command before: its classes continue instead of starting over.")
         device = utils.set_torch_device([index for index in gpu if index >= 0])
         utils.set_precision(settings.net.precision)
-        self.assembly = Assembly(settings, device, _capped_workers(settings.data.num_workers, self.place))
+        workers = _capped_workers(settings.data.num_workers, self.place)
+        self.assemblies = [Assembly(each, device, workers) for each in settings.of_seeds()]
         if settings.run.train and settings.data.aug_path is None and settings.data.distribution != JUDGE_ONLY:
             LOGGER.warning("%s", NO_TEXTURES)
+        self.told: set[str] = set()  # classes whose images were checked
         for name, default in (("dsc_init", XAVIER), ("dsc_optimizer", ADAMW)):
             value = getattr(settings.net, name)
             if settings.run.train and value != default:
@@ -74,7 +79,8 @@ class Job:
         Raises:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
-        everything = self.settings.tasks()
+        owners = {task: each for each in self.assemblies for task in each.settings.tasks()}
+        everything = list(owners)
         tasks = self.place.part(everything)
         if not tasks:
             LOGGER.info("This shard holds none of the %d classes.", len(everything))
@@ -83,25 +89,25 @@ class Job:
             self._accept(tasks)
         team = Team(self.place, tasks, self.fresh)
         earlier = {task: _inode(task.folder) for task in tasks}
-        first = {task.classname: task for task in reversed(tasks)}  # of several backbones
-        sets = {name: self.assembly.sets(name, self._known_images(first[name]))
-                for name in dict.fromkeys(task.classname for task in tasks)}  # fmt: skip
-        for name, each in sets.items():
-            check_data(self.settings, name, [part for part in (each.train, each.test) if part is not None])
-        check_run(self.assembly, tasks, sets, self.fresh)
-        class_status.write_plan(self.settings.run.results_path, [task.planned for task in everything])
+        sets = {}
+        for assembly in self.assemblies:
+            own = [task for task in tasks if owners[task] is assembly]
+            sets |= self._checked(assembly, own) if own else {}
+        for assembly in self.assemblies:
+            planned = [task.planned for task in everything if owners[task] is assembly]
+            class_status.write_plan(assembly.settings.run.results_path, planned)
         if self.fresh:
             self._start_over(tasks[self.place.rank :: self.place.world], earlier)
-        left = team.work(lambda task: self._attempt(task, sets[task.classname], earlier[task]))
+        left = team.work(lambda task: self._attempt(owners[task], task, sets[task], earlier[task]))
         if team.last or self.place.world == 1:
             self._conclude()
         return bool(left) or any(class_status.read_failure(task.results) for task in tasks)
 
-    def _known_images(self, task: Task) -> run_info.ImageList | None:
+    def _known_images(self, settings: Settings, task: Task) -> run_info.ImageList | None:
         """Return the images of an earlier training of a class, where its results stand by it."""
-        if not self.settings.run.train or (self.fresh and not self.settings.run.grow):
+        if not settings.run.train or (self.fresh and not settings.run.grow):
             return None
-        return run_info.read_images(self.settings.earlier_folder(task))
+        return run_info.read_images(settings.earlier_folder(task))
 
     def _accept(self, tasks: Sequence[Task]) -> None:
         """Put what has grown in place of the earlier models.
@@ -114,28 +120,45 @@ class Job:
         for task in tasks:
             growth.accept(self.settings.run.results_path, task)
 
+    def _checked(self, assembly: Assembly, tasks: Sequence[Task]) -> dict[Task, ClassSets]:
+        """Read the images of classes, and check everything that can be checked of them.
+
+        Raises:
+            ValueError, FileNotFoundError: something is wrong.
+        """
+        first = {task.classname: task for task in reversed(tasks)}  # of several backbones
+        sets = {name: assembly.sets(name, self._known_images(assembly.settings, task)) for name, task in first.items()}
+        for name, each in sets.items():
+            if name not in self.told:  # another seed finds the same in them
+                self.told.add(name)
+                check_data(self.settings, name, [part for part in (each.train, each.test) if part is not None])
+        check_run(assembly, tasks, sets, self.fresh)
+        return {task: sets[task.classname] for task in tasks}
+
     def judge(self) -> bool:
         """Judge the hypothesis of every class from its images and write it down, without training."""
         for classname in self.place.own(self.settings.data.subdatasets):
-            opened = self.assembly.opened(classname)
+            opened = self.assemblies[0].opened(classname)
             check_data(self.settings, classname, opened)
             train_set = opened[0]
-            loader = self.assembly.train_loader(train_set, self.settings.run.seed)
+            loader = self.assemblies[0].train_loader(train_set, self.settings.run.seed)
             hypothesis.judge(loader, train_set.name, self.settings.judge_path)
         LOGGER.info("Judgements are in %s.", self.settings.judge_path)
         return False
 
-    def _attempt(self, task: Task, sets: ClassSets, earlier: int | None) -> None:
+    def _attempt(self, assembly: Assembly, task: Task, sets: ClassSets, earlier: int | None) -> None:
         """Run a class that this process has claimed; where that fails, say so and write it down, so that others go on.
 
         Raises:
             RuntimeError: the device is lost, and with it this process.
         """
         name = task.planned.name
+        if self.settings.run.seeds:
+            LOGGER.info("%s, seed %d: %s.", name, assembly.settings.run.seed, assembly.settings.run.results_path)
         try:
             if self.fresh:
                 _move_aside(task.folder, earlier)
-            ClassRun(self.assembly, task, sets).run()
+            ClassRun(assembly, task, sets).run()
         except torch.OutOfMemoryError:
             error = f"out of device memory: {OUT_OF_MEMORY}."
             LOGGER.error("%s: %s", name, error)
@@ -145,7 +168,7 @@ class Job:
         except RuntimeError as failure:  # of PyTorch, which has no other for most of what goes wrong
             error = _last_line(failure)
             LOGGER.exception("%s: %s", name, error)
-            utils.check_device(self.assembly.device)  # one that is lost would fail all other classes, too
+            utils.check_device(assembly.device)  # one that is lost would fail all other classes, too
         else:
             class_status.clear(task.folder)
             class_status.clear(task.results)
@@ -165,7 +188,17 @@ class Job:
     def _conclude(self) -> None:
         """Make what is derived from all classes, and show it."""
         results_path = self.settings.run.results_path
+        for assembly in self.assemblies:
+            self._conclude_seed(assembly.settings.run.results_path)
+        if self.settings.run.seeds:
+            runs = spread.read(results_path)
+            atomic_write(results_path / layout.SEEDS_FILE, spread.to_csv([runs]).encode())
+            LOGGER.info("Mean and standard deviation:\n%s", spread.to_text(runs))
+            LOGGER.info("They are in %s.", results_path / layout.SEEDS_FILE)
+
+    def _conclude_seed(self, results_path: Path) -> None:
         results, page = report_page.collect(results_path)
+        kinds.write_csv(results_path)
         held_out = held_out_table.read(results_path, results)
         LOGGER.info("Results:\n%s", tables.to_text(results, class_status.failures(results_path), held_out))
         LOGGER.info("Figures are in %s.", results_path / layout.RESULTS_FILE)

@@ -270,6 +270,7 @@ class ClassRun:
             self.network.fingerprint,
             layout.KEPT_BACKBONE if kept.is_file() else None,
             self.settings.net.train_backbone,
+            self.settings.net.normalise,
         )
 
     def _result(self, best: dict[str, float], last: dict[str, float], select: str) -> class_results.Result:

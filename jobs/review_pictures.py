@@ -90,6 +90,7 @@ def gather(tested: ImageScores, train_images: int | None, colours: Colours, held
     threshold, scale = (None if each is None else asdict(each) for each in (colours.threshold, colours.scale))
     found = Evidence(train_images=train_images, threshold=threshold, scale=scale, held_out=held_out)
     found.add(tested.paths, tested.labels, tested.scores)
+    found.kind_pixel_auroc = dict(tested.kind_pixel_auroc)
     if held_out:
         found.kinds = [SPOILT[label] for label in found.labels]
     else:

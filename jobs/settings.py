@@ -71,6 +71,10 @@ class Settings:
             return cls(run, net, data)
         return cls(replace(run, results_path=run.results_path / layout.GROWN), net, data, run.results_path)
 
+    def of_seeds(self) -> list["Settings"]:
+        """Return the settings of each of --seeds, with a results folder of its own; without, these alone."""
+        return [replace(self, run=self.run.of_seed(seed)) for seed in self.run.seeds] or [self]
+
     @cached_property
     def choices(self) -> list[Choice]:
         """The backbones."""

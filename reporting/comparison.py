@@ -5,10 +5,14 @@ their sources. Published figures are those of the best epoch on the test set, so
 against them, and the last epoch's stand beside.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from artifacts import class_results
 from artifacts.options import paper_values
@@ -19,7 +23,7 @@ OPPOSITE = 4  # --distribution that the paper has no figures for
 BACKBONE = "wideresnet50"  # of the figures per class
 BAND = 0.5  # percent points; seeds of one class differ by a few tenths
 BELOW, REACHED, ABOVE, ABSENT = "below", "reached", "above", "-"
-PAPER = paper_values()  # what the published figures were made with, by name of option
+PAPER = json.loads(json.dumps(paper_values()))  # of the published figures, by name of option, as in result files
 PAPER_OF = {"mpdd": {"fg": 0}}  # where a data set has its own
 Count = Mapping[str, int | None]  # USES -> images, None where not known
 Counts = Mapping[tuple[int, str], Count]  # (backbone_index, name) -> images of a class
@@ -52,6 +56,8 @@ class Comparison:
         data: what the number of images says about the data; "" where it is not recorded.
         same_data: True where there are as many images as in the paper, False where not; None where it is not known.
         fingerprint: of the images trained and tested on by the run that trained; "" where it is not recorded.
+        runs: how many were averaged.
+        deviation: of the best epochs' figures over the runs, that of a sample; {} for one run.
     """
 
     name: str
@@ -65,6 +71,8 @@ class Comparison:
     data: str = ""
     same_data: bool | None = None
     fingerprint: str = ""
+    runs: int = 1
+    deviation: Figures = field(default_factory=dict)
 
     def target(self, metric: str) -> float:
         """Return the published figure that ours is held against."""
@@ -104,6 +112,46 @@ def compare(results: Sequence[class_results.Result], counts: Counts, band: float
         own = [_of_class(result, counts.get((index, result.name)), band) for result in group]
         rows += own + _means(group, own, counts, band)
     return rows
+
+
+def compare_runs(runs: Sequence[tuple[Sequence[class_results.Result], Counts]], band: float = BAND) -> list[Comparison]:
+    """Hold the mean of several runs against the paper; of one run, the same as `compare`.
+
+    Args:
+        runs: results and counts of each; what not all of them have is left out.
+        band: see Comparison.
+
+    Raises:
+        ValueError: they were trained with different settings, or share no class.
+    """
+    if len(runs) == 1:
+        return compare(*runs[0], band)
+    each = [_by_place(compare(results, counts, band)) for results, counts in runs]
+    shared = [key for key in each[0] if all(key in rows for rows in each)]
+    if not shared:
+        raise ValueError("The runs share no class: give runs of the same classes and backbone.")
+    found = []
+    for key in shared:
+        rows = [own[key] for own in each]
+        if any((row.settings, row.method) != (rows[0].settings, rows[0].method) for row in rows):
+            raise ValueError(f"{key[0]} was trained with different settings: give repetitions of one training.")
+        figures = {part: {metric: [getattr(row, part)[metric] for row in rows] for metric in METRICS}
+                   for part in ("best", "last")}  # fmt: skip
+        means = {part: {metric: fmean(values) for metric, values in own.items()} for part, own in figures.items()}
+        deviation = {metric: float(np.std(values, ddof=1)) for metric, values in figures["best"].items()}
+        data = {row.fingerprint for row in rows}
+        same = data.pop() if len(data) == 1 else ""
+        found.append(replace(rows[0], **means, runs=len(rows), deviation=deviation, fingerprint=same))
+    return found
+
+
+def _by_place(rows: Sequence[Comparison]) -> dict[tuple[str, str, int], Comparison]:
+    """Return rows by name, backbone, and how many of these came before: a backbone may be there with several seeds."""
+    found: dict[tuple[str, str, int], Comparison] = {}
+    for row in rows:
+        before = sum((row.name, row.backbone) == place[:2] for place in found)
+        found[row.name, row.backbone, before] = row
+    return found
 
 
 def split_name(name: str) -> tuple[str, str]:

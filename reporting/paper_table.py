@@ -40,6 +40,16 @@ def read(path: Path) -> tuple[list[class_results.Result], dict[tuple[int, str], 
     return class_results.from_csv(text, file), {}
 
 
+def read_runs(paths: Sequence[Path]) -> list[tuple[list[class_results.Result], comparison.Counts]]:
+    """Read several results folders or results.csv; a folder with seeds is a run for each of them.
+
+    Raises:
+        FileNotFoundError, ValueError: as of read.
+    """
+    folders = [folder for path in paths for folder in ([path] if path.is_file() else layout.results_folders(path))]
+    return [read(folder) for folder in folders]
+
+
 def missed(rows: Sequence[Comparison]) -> list[Comparison]:
     """Return the rows below the paper, and those that it has but we have no figure for."""
     return [row for row in rows if row.verdict == BELOW or (row.published and row.verdict == ABSENT)]
@@ -61,6 +71,8 @@ def to_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
             differences = (row.difference(metric), row.difference(metric, last=True))
             values = (row.best[metric], row.last[metric], *theirs, *differences, row.judged(metric))
             record |= {f"{metric}_{column}": _plain(each) for column, each in zip(COLUMNS, values, strict=True)}
+        if row.runs > 1:
+            record |= {f"{metric}_std": _plain(row.deviation[metric]) for metric in METRICS} | {"runs": row.runs}
         settings = None if row.settings is None else [setting._asdict() for setting in row.settings]
         record |= {"verdict": row.verdict, "band": row.band, "settings": settings}
         records.append(
@@ -96,14 +108,17 @@ def _counts(folder: Path, results: Sequence[class_results.Result]) -> dict[tuple
 
 
 def _table(rows: Sequence[Comparison], metric: str) -> str:
-    heads = f"{'best':>6} {'last':>6} | {'m':>6} {'h':>6} {'j':>6} | {'diff':>6} {'last':>6}  verdict"
+    several = any(row.runs > 1 for row in rows)
+    heads = f"{'best':>6} {'+-':>6} " if several else f"{'best':>6} "
+    heads += f"{'last':>6} | {'m':>6} {'h':>6} {'j':>6} | {'diff':>6} {'last':>6}  verdict"
     title = f"{METRICS[metric]} (%)"
     lines = [f"{title:{NAME_WIDTH}} | {heads}"]
     lines.append("-" * (len(lines[0]) + 5))
     for row in rows:
         if math.isnan(row.target(metric)) and row.published:
             continue  # the paper has this metric for means only
-        ours = f"{_number(row.best[metric])} {_number(row.last[metric])}"
+        deviation = f"{_number(row.deviation[metric])} " if several else ""
+        ours = f"{_number(row.best[metric])} {deviation}{_number(row.last[metric])}"
         theirs = " ".join(_number(row.published.get(method, {}).get(metric, math.nan)) for method in METHODS)
         differences = [_number(row.difference(metric, last), "+.1f") for last in (False, True)]
         judged = row.judged(metric)
@@ -116,6 +131,7 @@ def _table(rows: Sequence[Comparison], metric: str) -> str:
 def _words(rows: Sequence[Comparison]) -> str:
     """Sum up, and say what differs from the paper's settings and data, alike ones together."""
     compared = [row for row in rows if row.published]
+    runs = rows[0].runs
     below, band = missed(compared), compared[0].band
     lines = [
         f"m, h, j: GLASS-m (manifold), GLASS-h (hypersphere), GLASS-j (judged per class), with "
@@ -123,6 +139,8 @@ def _words(rows: Sequence[Comparison]) -> str:
         f"Reached: not more than {band:g} points below. {len(compared) - len(below)} of {len(compared)} rows are"
         + (f"; not {', '.join(row.name for row in below)}." if below else "."),
     ]
+    if runs > 1:
+        lines.append(f"Means of {runs} runs; +-: standard deviation of the best epochs' figures over them.")
     alike: dict[str, list[str]] = {}
     for row in compared:
         if "mean of" not in row.name:

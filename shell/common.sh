@@ -2,6 +2,7 @@
 # if it is there; the values here are the paper's.
 
 SEED="${SEED:-0}"
+SEEDS="${SEEDS:-}" # several, such as 0,1,2, instead of SEED
 GPU="${GPU:-}" # number of the CUDA device; empty: the first one, or the CPU
 BACKBONES="${BACKBONES:-wideresnet50}"
 LAYERS="${LAYERS-layer2 layer3}" # empty: the natural ones of the backbone
@@ -38,7 +39,9 @@ only_tests() {
 run_glass() {
     local name="$1" data_path="$2" choice
     shift 2
-    local net=() dataset=() textures=()
+    local net=() dataset=() textures=() seeds=(--seed "$SEED")
+    [[ -z "$SEEDS" ]] || seeds=(--seeds "$SEEDS")
+    [[ " $* " != *" --seeds"* ]] || seeds=()
     for choice in $BACKBONES; do net+=(-b "$choice"); done
     for choice in $LAYERS; do net+=(-le "$choice"); done
     for choice in $CLASSES; do dataset+=(-d "$choice"); done
@@ -48,7 +51,7 @@ run_glass() {
     fi
 
     # shellcheck disable=SC2086  # the *_OPTIONS are meant to be split
-    "$PYTHON" "$ROOT/main.py" --results_path "$RESULTS" --seed "$SEED" ${GPU:+--gpu "$GPU"} "$@" \
+    "$PYTHON" "$ROOT/main.py" --results_path "$RESULTS" ${seeds[@]+"${seeds[@]}"} ${GPU:+--gpu "$GPU"} "$@" \
         net "${net[@]}" --pretrain_embed_dimension "$EMBED" --target_embed_dimension "$EMBED" --patchsize 3 \
         --meta_epochs "$EPOCHS" --eval_epochs "$EVAL_EPOCHS" --dsc_layers 2 --dsc_hidden 1024 --pre_proj 1 \
         --mining 1 --noise 0.015 --radius 0.75 --p 0.5 --step 20 --limit 392 $NET_OPTIONS \

@@ -38,31 +38,44 @@ class Number(click.FloatRange):
 
 
 class Span(click.ParamType):
-    """Two numbers, LOW,HIGH, with 0 < least <= LOW <= HIGH <= 1.
+    """Two numbers, LOW,HIGH, the second not below the first: 0.5,1.
 
     Args:
-        least: of LOW; 0 allows whatever is above it.
+        each: what both must be.
     """
 
     name = "span"
 
-    def __init__(self, least: float = 0) -> None:
-        self.least = least
+    def __init__(self, each: Number) -> None:
+        self.each = each
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float] | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
         """Return (low, high)."""
         if not isinstance(value, str):
-            return value
+            return tuple(value)
         try:
-            low, high = map(float, value.split(","))
-        except ValueError:
-            low, high = 0, 0
-        if not 0 < max(low, self.least) <= low <= high <= 1:
-            least = f"from {self.least:g}" if self.least else "above 0"
-            self.fail(f"{value!r} is not LOW,HIGH, two numbers {least} to 1, as in 0.2,0.8.", param, ctx)
+            low, high = (self.each.convert(part, None, None) for part in value.split(","))
+        except (ValueError, click.BadParameter):
+            low, high = 1, 0
+        if low > high:
+            limits = self.each._describe_range()
+            self.fail(f"{value!r} is not LOW,HIGH, two numbers {limits}, as in 0.2,0.8.", param, ctx)
         return low, high
+
+
+class Seeds(click.ParamType):
+    """Different seeds, none negative: 0,1,2."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the seeds."""
+        if not isinstance(value, str):
+            return tuple(value)
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() and int(part) < 2**63 for part in parts) or len({*map(int, parts)}) < len(parts):
+            self.fail(f"{value!r} is no list of different seeds as in 0,1,2.", param, ctx)
+        return tuple(map(int, parts))
 
 
 class Seed(click.IntRange):

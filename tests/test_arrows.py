@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASICS = ("backbones", "common", "loss", "metrics", "model", "perlin", "region_metrics", "utils")
+BASICS = ("backbones", "common", "layers", "loss", "metrics", "model", "perlin", "region_metrics", "utils")
 DOORS = ("main", "predict", "export", "prepare", "serve", "report", "status", "reproduce", "benchmark", "demo")
 ALL = {"artifacts", "basics", "datasets", "glass", "images", "inference", "jobs", "preparation", "reporting", "system"}
 MAY_IMPORT = {  # folder -> folders that it may import; the files at the root are the doors, glass.py and the basics

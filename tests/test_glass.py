@@ -48,8 +48,16 @@ def plain_loss(model, image, aug, mask_s, center, noise, rows=slice(None)) -> to
     """Compute a step's loss word by word, with rows picked by index and the ascent attached to its graph."""
     fake, true = model.adapt(model._embed(aug)[rows]), model.adapt(model._embed(image)[rows])
     m, c = mask_s.reshape(-1, 1)[rows], center.repeat(len(image), 1)[rows]
-    normal = torch.cat([(fake - c)[m[:, 0] == 0], true - c])
+    normal = torch.cat([(fake - c)[m[:, 0] == 0], true - c]) if model.las else true - c
     radius = normal.norm(dim=1).quantile(model.radius).item()
+    if model.gas:
+        loss = plain_global_loss(model, true, c, radius, noise)
+    else:
+        loss = F.binary_cross_entropy(model.discriminator(true), torch.zeros(len(true), 1))
+    return loss + plain_local_loss(model, fake, m, c, radius) if model.las else loss
+
+
+def plain_global_loss(model, true, c, radius, noise) -> torch.Tensor:
     gaus = true + noise
     gaus = gaus if gaus.requires_grad else gaus.requires_grad_()  # nothing before it is trained
     for step in range(model.ascent_steps + 1):
@@ -57,14 +65,18 @@ def plain_loss(model, image, aug, mask_s, center, noise, rows=slice(None)) -> to
         loss_g = F.binary_cross_entropy(scores[len(true) :], torch.ones(len(gaus), 1))
         loss = F.binary_cross_entropy(scores[: len(true)], torch.zeros(len(true), 1)) + loss_g
         if step == model.ascent_steps:
-            break
+            return loss
         grad = torch.autograd.grad(loss_g, gaus, retain_graph=True)[0]
         gaus = gaus + 0.001 * grad / (grad.norm(dim=1, keepdim=True) + 1e-10)
-        if (step + 1) % 5 == 0:
-            origin, low, high = (c, radius, 2 * radius) if model.hypersphere else (true, 0.5, 1.0)
+        if (step + 1) % 5 == 0 and model.project:
+            around_normal = (true, *model.manifold_radii)
+            origin, low, high = (c, radius, 2 * radius) if model.hypersphere else around_normal
             offset = gaus - origin
             length = offset.norm(dim=1, keepdim=True)
             gaus = origin + length.clamp(low, high) / (length + 1e-10) * offset
+
+
+def plain_local_loss(model, fake, m, c, radius) -> torch.Tensor:
     if model.hypersphere:
         rows = m[:, 0] == 1
         offset = fake[rows] - c[rows]
@@ -74,11 +86,20 @@ def plain_loss(model, image, aug, mask_s, center, noise, rows=slice(None)) -> to
     scores = model.discriminator(fake)
     hardness = (scores.detach() - m) ** 2
     kept = (hardness >= hardness.quantile(model.p))[:, 0] if model.p > 0 else slice(None)
-    return loss + FocalLoss()(torch.cat([1 - scores, scores], 1)[kept], m[kept])
+    if model.local_loss == "bce":
+        return F.binary_cross_entropy(scores[kept], m[kept])
+    return FocalLoss()(torch.cat([1 - scores, scores], 1)[kept], m[kept])
 
 
 @pytest.mark.parametrize("svd", [0, 1])
-@pytest.mark.parametrize("options", [{}, {"mining": 0}, {"step": 3}, {"p": 0.0}, {"pre_proj": 0}, {"dsc_layers": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"mining": 0}, {"step": 3}, {"p": 0.0}, {"pre_proj": 0}, {"dsc_layers": 1},
+        {"las": 0}, {"gas": 0}, {"project": 0}, {"local_loss": "bce"}, {"manifold_radii": (1.0, 2.0)},
+        {"las": 0, "mining": 0},
+    ],
+)  # fmt: skip
 def test_a_training_step_is_the_plain_one(svd, options):
     check_step(next(iter(loader(4, True))), slice(None), svd, options)
 
@@ -115,7 +136,9 @@ def check_step(batch, rows, svd, options):
             torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4, msg=key)
 
 
-@pytest.mark.parametrize(("options", "calls"), [({}, 22), ({"mining": 0}, 2), ({"step": 3}, 5)])
+@pytest.mark.parametrize(
+    ("options", "calls"), [({}, 22), ({"mining": 0}, 2), ({"step": 3}, 5), ({"las": 0}, 21), ({"gas": 0}, 2)]
+)
 def test_the_batch_norm_sees_every_call(options, calls):
     model = small_glass(**options)
     batch = next(iter(loader(4, True)))

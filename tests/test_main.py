@@ -206,6 +206,10 @@ def test_an_unlisted_class_is_judged_and_trained_in_one_run(data, tmp_path):
         ({"net": ["-le", "layre2"]}, "no layer 'layre2'"),
         ({"net": ["--backbone_weights", "lost.pth"]}, "lost.pth does not exist"),
         ({"net": ["--patchsize", 2]}, "--patchsize 2 must be odd"),
+        ({"net": ["--las", 0, "--gas", 0]}, "--las 0 and --gas 0 leave nothing to learn from"),
+        ({"net": ["--manifold_radii", "1,0.5"]}, "'1,0.5' is not LOW,HIGH"),
+        ({"net": ["-b", "timm:test_convnext"]}, "Choose by -le: stem (stride 4)"),
+        ({"net": ["-b", "timm:test_convnxt"]}, "has no model 'test_convnxt'. Near ones: test_convnext"),
         ({"dataset": ["--imagesize", 80]}, "--imagesize 80 is above --resize 64"),
         ({"dataset": ["--fg", 1]}, "--fg 0"),
         ({"group": ["--test", "test"]}, "holds no ckpt_best"),
@@ -670,9 +674,9 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [
-        (("--opacity", "0.5"), "two numbers above 0 to 1"),
-        (("--opacity", "0.8,0.5"), "two numbers above 0 to 1"),
-        (("--defect_size", "0.001,1"), "two numbers from 0.0078125 to 1"),
+        (("--opacity", "0.5"), "two numbers 0<x<=1"),
+        (("--opacity", "0.8,0.5"), "two numbers 0<x<=1"),
+        (("--defect_size", "0.001,1"), "two numbers 0.0078125<=x<=1"),
         (("--opacity", "0.5,1", "--mean", "0.3"), "takes the place of --mean and --std"),
         (("--real_share", "0.3"), "no effect without --real_defects"),
         (("--real_defects", "nowhere"), "nowhere is not a folder: check --real_defects"),

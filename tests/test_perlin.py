@@ -108,6 +108,15 @@ def test_combinations_come_in_a_third_of_the_draws_each():
     assert np.abs(np.array(list(kinds.values())) / 10_000 - 1 / 3).max() < 0.019  # 4 standard errors
 
 
+def test_a_mode_takes_the_same_draws_as_chance_and_joins_them_its_way():
+    def drawn(mode):
+        return perlin.perlin_mask((3, 32, 32), 8, 0, 3, np.uint8(1), 1, np.random.default_rng(7), mode)[1]
+
+    one, union, both, mixed = (drawn(mode) for mode in ("one", "union", "intersection", "mixed"))
+    assert both.sum() < one.sum() < union.sum() and (both <= one).all() and (one <= union).all()
+    assert any(np.array_equal(mixed, each) for each in (one, union, both))
+
+
 @pytest.mark.parametrize(("shape", "grid"), [((32, 32), (4, 4)), ((30, 41), (7, 5)), ((5, 9), (8, 12))])
 def test_max_pool_is_adaptive(shape, grid):
     mask = np.random.default_rng(0).random(shape, dtype=np.float32)

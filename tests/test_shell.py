@@ -244,6 +244,46 @@ def test_mad_without_any_subset(scripts: Scripts) -> None:
     assert scripts.calls() == []
 
 
+def test_an_ablation_trains_each_row_once_and_prints_a_table_per_study(scripts: Scripts) -> None:
+    settings = {"STUDIES": "components radii", "RADII": "1,2", "RESULTS": scripts.folder / "out", "SEEDS": "0,1"}
+    for row, seed, auroc in (("full", 0, 0.5), ("full", 1, 0.7), ("las", 0, 0.4), ("radii_1,2", 0, 0.3)):
+        folder = scripts.folder / "out" / "ablation" / row / f"seed_{seed}"  # as main.py would leave it
+        folder.mkdir(parents=True)
+        (folder / "results.csv").write_text(CSV.format(auroc))
+    done = scripts.run("run-ablation.sh", NET_OPTIONS="--lr 0.001", CLASSES="tile", **settings)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1:4] for line in done.stdout.splitlines() if line.startswith("full ")][::2] == [
+        ["60.0", "±", "14.1"]
+    ] * 2
+    rows = {}
+    for call in scripts.calls():
+        if call[0].endswith("main.py"):
+            group, net, dataset = parse(call)
+            assert (group["seeds"], net["lr"], dataset["distribution"]) == ((0, 1), 0.001, 2)
+            rows[group["results_path"].relative_to(scripts.folder / "out").as_posix()] = tuple(
+                net[key] for key in ("las", "gas", "mining", "project", "manifold_radii")
+            )
+    assert rows == {
+        "ablation/las": (1, 0, 1, 1, (0.5, 1)),
+        "ablation/noise": (0, 1, 0, 1, (0.5, 1)),
+        "ablation/las_noise": (1, 1, 0, 1, (0.5, 1)),
+        "ablation/las_ascent": (1, 1, 1, 0, (0.5, 1)),
+        "ablation/full": (1, 1, 1, 1, (0.5, 1)),
+        "ablation/radii_1,2": (1, 1, 1, 1, (1, 2)),
+    }
+
+
+def test_an_unknown_study_is_one_line(scripts: Scripts) -> None:
+    done = scripts.run("run-ablation.sh", STUDIES="masques")
+    assert (done.returncode, len(done.stderr.splitlines()), scripts.calls()) == (2, 1, [])
+    assert "no study is called 'masques'" in done.stderr
+
+
+def test_seeds_given_as_arguments_replace_the_seed(scripts: Scripts) -> None:
+    assert scripts.run("run-mvtec.sh", "--seeds", "3,4").returncode == 0
+    assert "--seed" not in scripts.calls()[0] and parse(scripts.calls()[0])[0]["seeds"] == (3, 4)
+
+
 def submit(scripts: Scripts, **settings: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the array's script as SLURM would, a copy of it, from the folder that it was submitted from."""
     copy, tools = scripts.folder / "job script", scripts.folder / "tools"

@@ -83,6 +83,46 @@ class DevicePixels(metrics.PixelMetrics):
         self._keep_to_budget()
 
 
+class KindPixels:
+    """Pixel AUROC of each kind of defect: over the pixels of its images and of the normal ones.
+
+    An image's kind is the name of its folder. The normal pixels of normal images are ranked once for all kinds; AUROC
+    against two sets of normal pixels is the mean of both, weighted by their sizes.
+    """
+
+    def __init__(self, exact_pixels: int = metrics.EXACT_PIXELS) -> None:
+        self.normal = metrics.Pool()  # of normal images
+        self.kinds: dict[str, tuple[metrics.Pool, metrics.Pool]] = {}  # normal and defective pixels of their images
+        self.exact_pixels = exact_pixels
+
+    def update(self, batch: dict, maps: np.ndarray, masks: np.ndarray) -> None:
+        """Take a batch with its maps [B, H, W] and masks [B, 1, H, W]."""
+        for k, path in enumerate(batch.get("image_path", ())):
+            alone = {key: batch[key][k : k + 1] for key in ("mask_known", "valid") if key in batch}
+            for seen, mask in padding.known_pixels(alone, maps[k : k + 1], masks[k : k + 1]):
+                defective = mask[:, 0] == 1
+                if not batch["is_anomaly"][k]:
+                    self.normal.add(seen[~defective])
+                    continue
+                kind = self.kinds.setdefault(Path(path).parent.name, (metrics.Pool(), metrics.Pool()))
+                kind[0].add(seen[~defective])
+                kind[1].add(seen[defective])
+        pools = [self.normal, *(pool for kind in self.kinds.values() for pool in kind)]
+        if sum(map(len, pools)) > self.exact_pixels:
+            for pool in pools:
+                pool.fold()
+
+    def compute(self) -> dict[str, float]:
+        """Return the AUROC of each kind that has one."""
+        found = {}
+        for kind, (beside, defect) in self.kinds.items():
+            normals = [pool.ranking() for pool in (self.normal, beside)]
+            parts = [(each.total, metrics.auroc(each, defect.ranking())) for each in normals if each.total]
+            if parts and defect.ranking().total:
+                found[kind] = sum(total * value for total, value in parts) / sum(total for total, _ in parts)
+        return found
+
+
 class Scorer(Protocol):
     """What scores images; glass.GLASS does."""
 
@@ -120,7 +160,7 @@ def evaluate(
     Returns:
         image_auroc, image_ap, pixel_auroc, pixel_ap, and with pro pixel_pro and pixel_aupro; NaN where undefined.
     """
-    image_metrics, count = metrics.ImageMetrics(), 0
+    image_metrics, kind_pixels, count = metrics.ImageMetrics(), KindPixels(), 0
     pixel_metrics = DevicePixels() if on_device else metrics.PixelMetrics(pro=pro)
     for batch, scores, maps in scored:
         scores, masks = scores.cpu().numpy(), batch["mask_gt"].numpy()
@@ -131,6 +171,7 @@ def evaluate(
             pixel_metrics.update(known_maps, known_masks)
         if record is not None:
             record.update(scores, maps, batch["is_anomaly"], batch.get("image_path", ()))
+            kind_pixels.update(batch, maps, masks)
         if pictures is not None:
             for label, score, panels in zip(batch["is_anomaly"], scores, _panels(batch, maps, masks), strict=True):
                 count += 1
@@ -138,6 +179,7 @@ def evaluate(
                 viewer(int(label), float(score), panels)
     if record is not None:
         record.keep_curves(image_metrics.curves(), pixel_metrics.curves())
+        record.kind_pixel_auroc = kind_pixels.compute()
     results = {f"image_{key}": value for key, value in image_metrics.compute().items()}
     return results | {f"pixel_{key}": value for key, value in pixel_metrics.compute().items()}
 

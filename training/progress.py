@@ -39,14 +39,15 @@ def shares_right(
     """Return the shares of normal rows below the margin and of synthetic ones at or above it, [] each.
 
     Args:
-        true_scores, gaus_scores, fake_scores: of the images', the globally and the locally synthesised rows, [N, 1].
+        true_scores, gaus_scores, fake_scores: of the images', the globally and the locally synthesised rows, [N, 1];
+            of the latter two there may be none.
         defect: which locally synthesised rows are anomalous, bool [N, 1].
         margin: in [0, 1].
     """
-    n, defects = len(defect), defect.sum()
+    defects = defect.sum()
     right = (true_scores < margin).sum() + ((fake_scores < margin) & ~defect).sum()
     caught = (gaus_scores >= margin).sum() + ((fake_scores >= margin) & defect).sum()
-    return right / (2 * n - defects), caught / (n + defects)
+    return right / (len(true_scores) + len(defect) - defects), caught / (len(gaus_scores) + defects)
 
 
 class Progress:

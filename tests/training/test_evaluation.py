@@ -109,3 +109,22 @@ def test_large_panels_shrink_and_the_least_of_a_defect_stays():
     unknown = panels._replace(truth=np.full((20, 40), 0.5, np.float32))
     assert (evaluation._shrunk(unknown, 10).truth == 0.5).all()
     assert evaluation._shrunk(panels, 40) is panels
+
+
+@pytest.mark.parametrize("exact_pixels", [metrics.EXACT_PIXELS, 500])
+def test_each_kind_of_defect_has_the_pixel_auroc_of_its_images_and_the_normal_ones(exact_pixels):
+    generator = torch.Generator().manual_seed(0)
+    kinds = ["good", "cut", "good", "oil", "cut", "oil", "lost"]
+    maps = torch.rand(7, 16, 16, generator=generator).numpy()
+    masks = (torch.rand(7, 1, 16, 16, generator=generator) < 0.2).float().numpy()
+    masks[[0, 2]] = 0
+    pixels = evaluation.KindPixels(exact_pixels)
+    for part in (slice(0, 3), slice(3, 7)):
+        batch = {"image_path": [f"x/{kind}/1.png" for kind in kinds[part]], "mask_known": np.array([1] * 6 + [0])[part]}
+        pixels.update(batch | {"is_anomaly": [int(kind != "good") for kind in kinds[part]]}, maps[part], masks[part])
+    found = pixels.compute()
+    assert found.keys() == {"cut", "oil"}  # nothing is known of where the others' defects are
+    for kind in found:
+        own = [k for k, each in enumerate(kinds) if each in ("good", kind)]
+        wanted = metrics.compute_pixelwise_retrieval_metrics(list(maps[own]), list(masks[own, 0]))["auroc"]
+        assert found[kind] == pytest.approx(wanted, abs=1e-9 if exact_pixels > 500 else 1e-3)

@@ -289,6 +289,8 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
     LOGGER.info("%s (normal | mask | synthetic defect): %s", count, out)
+    if not sizes:  # of tiles without foreground
+        return
     small, large = (pick(sizes, key=math.prod) for pick in (min, max))
     LOGGER.info("Synthetic defects, in pixels of the pictures as they are: the smallest is %d wide and %d high, the "
                 "largest %d and %d.", *small, *large)  # fmt: skip
@@ -315,7 +317,7 @@ def submission(results: Path, data_path: Path, out: Path, backbone: int, device:
             for name, predictor in predictors.items():
                 moments = Moments()
                 for found in predictor.stream(list_images(data_path / name / FOLDERS.validation)):
-                    moments.update(found.map)
+                    moments.update(found.map[predictors[name].framing.counted(found.map.shape)])
                 for part in private.PRIVATE:
                     paths = given[name, part]
                     for path, found in zip(paths, predictor.stream(paths), strict=True):

@@ -42,8 +42,9 @@ def scores_of_trained(folder: Path, data: Path) -> list[float]:
     classname = found.name.partition("_")[2]
     images = MVTecDataset(data, None, classname=classname, split=DatasetSplit.TRAIN, fg=0, **options)
     trained, held = hold_out(images, run["calibration"], run["seed"], CALIBRATION)
-    if len(held) != found.images.calibration:
-        raise ValueError(f"{folder} held {found.images.calibration} images out, of {data} it would be {len(held)}.")
+    count = len(held.entries)
+    if count != found.images.calibration:
+        raise ValueError(f"{folder} held {found.images.calibration} images out, of {data} it would be {count}.")
     predictor = Predictor(folder)
     return [predictor(entry.image).score for entry in trained.entries]
 

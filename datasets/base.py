@@ -16,7 +16,7 @@ Every draw of a sample comes from a seed that the sampler hands over, so the num
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
@@ -36,19 +35,17 @@ from datasets.pixel_cache import OwnPixels, Pixels, keep_pixels
 from datasets.sampler import Draw
 from datasets.synthesis import ImageJitter, add_defect, augment_texture, draw_beta, exponents_of
 from datasets.textures import DrawnTextures, TextureFolder, Textures
+from datasets.tiling.framed import FramedPictures
 from images.checks import Mask, MaskRule, Picture, look_at_mask, look_at_picture, readable
 from images.drawing import normalise
 from images.framing import Framing, cropped, size_of
 from images.geometry import CROP, LETTERBOX, Geometry, pair
-from images.reading import check_pixels, open_mask, open_rgb, read_size
+from images.reading import check_pixels, open_mask, read_size
 from images.tiles import Box
 
 LOGGER = logging.getLogger(__name__)
 
 JUDGE_ONLY = 1  # --distribution
-SHOWN = 1024  # pixels, the longer side of a whole camera picture in the pictures of a test
-
-Scored = tuple[dict, torch.Tensor, torch.Tensor]  # a batch, its image scores [B], its anomaly maps [B, H, W]
 
 
 class DatasetSplit(Enum):
@@ -59,7 +56,7 @@ class DatasetSplit(Enum):
     VALIDATION = "validation"  # normal images that calibrate, where a benchmark has such
 
 
-class AnomalyDataset(Dataset):
+class AnomalyDataset(FramedPictures, Dataset):
     """The images of one class; a reader lists them in `_list_entries`.
 
     `dataset[draw]` makes the sample of a Draw; `dataset[i]` draws anew at each call, from NumPy's global state.
@@ -154,8 +151,6 @@ class AnomalyDataset(Dataset):
             translate, scale,
         )  # fmt: skip
         self.entries = self._list_entries()
-        self._windows: list[tuple[int, Box | None]] | None = None
-        self._last: tuple[Path, Image.Image] | None = None  # picture opened, of which the next tile may be
         self.pixels: Pixels = OwnPixels()  # without room
         self.textures: Textures | None = None
         if self.training and distribution != JUDGE_ONLY:
@@ -171,19 +166,6 @@ class AnomalyDataset(Dataset):
     def fixed_images(self) -> bool:
         """Whether an image is the same at every call, so that its features may be kept."""
         return not (self.training and self.jitter.active)
-
-    @property
-    def windows(self) -> list[tuple[int, Box | None]]:
-        """What each sample shows: the position of its entry, and the box of it; None for the whole picture."""
-        if self._windows is None and not self.framing.active:
-            self._windows = [(position, None) for position in range(len(self.entries))]
-        elif self._windows is None:
-            boxes = [self.framing.boxes(self._size(entry.image)) for entry in self.entries]
-            self._windows = [(position, box) for position, each in enumerate(boxes) for box in each]
-        return self._windows
-
-    def __len__(self) -> int:
-        return len(self.windows)
 
     def __getitem__(self, item: Draw | int) -> dict[str, torch.Tensor | int | str]:
         draw = item if isinstance(item, Draw) else Draw(int(item), int(np.random.randint(2**31)))
@@ -215,6 +197,11 @@ class AnomalyDataset(Dataset):
         if self.geometry.mode == LETTERBOX:
             sample["valid"] = torch.from_numpy(self._valid(pixels.shape[:2]))
         return sample
+
+    def has_room(self, index: int) -> bool:
+        """Say whether a defect may lie anywhere in a sample: a tile may show no foreground."""
+        masked = self.framing.active and (self.foreground or self.framing.mask is not None)
+        return not masked or bool(np.any(self._foreground(index, ())))
 
     def check(self, workers: int) -> None:
         """Decode every image and mask of the class once, in threads, before any training.
@@ -310,25 +297,6 @@ class AnomalyDataset(Dataset):
 
     # --- parts of a sample ----------------------------------------------------------------------------------
 
-    def _read_pixels(self, path: Path, box: Box | None) -> np.ndarray:
-        """Read what is looked at of an image, uint8 [H', W', 3], resized, without the crop or the padding."""
-        if box is None:
-            return np.asarray(self.geometry.resized(open_rgb(path, self.bits)))
-        if self._last is None or self._last[0] != path:
-            self._last = path, open_rgb(path, self.bits)
-        return np.asarray(self.geometry.resized(self.framing.cut(self._last[1], box)))
-
-    def _keep_tiles(self, position: int) -> None:
-        """Read all tiles of a picture to where pixels are kept."""
-        image = open_rgb(self.entries[position].image, self.bits)
-        for index, (owner, box) in enumerate(self.windows):
-            if owner == position:
-                self.pixels.get(index, lambda box=box: np.asarray(self.geometry.resized(self.framing.cut(image, box))))
-
-    def _size(self, path: Path) -> tuple[int, int]:
-        """Return (height, width) of a picture."""
-        return self.pictures[path].size if path in self.pictures else read_size(path)
-
     def _valid(self, resized: tuple[int, int]) -> np.ndarray:
         """Return where an image of this size after the resize shows the picture, bool [H, W]."""
         valid = np.zeros(self.imagesize[1:], dtype=bool)
@@ -366,10 +334,9 @@ class AnomalyDataset(Dataset):
             return self.foreground_masks.read(path)
         found = np.ones(self.imagesize[1:], dtype=np.uint8)
         if self.foreground:
-            found &= self.foreground_masks.read(path, partial(_part_of_mask, size=self._size(path), box=box))
+            found &= self.foreground_masks.read_part(path, self.picture_size(position), box)
         if self.framing.mask is not None:
-            inside = Image.fromarray(self.framing.inside(box)).convert("L")
-            found &= MaskRule(self.geometry, threshold=0.5).counted(inside)
+            found &= self.framing.inside_at(box, self.geometry)
         return found
 
     def _mask(self, entry: Entry, box: Box | None) -> np.ndarray:
@@ -403,54 +370,3 @@ class AnomalyDataset(Dataset):
                 sizes = f"{mask.size[::-1]}, its image {picture.size[::-1]} (width, height)"
                 raise ValueError(f"{path} is {sizes}: make the sizes equal.")
         return picture, masks
-
-    # --- whole pictures -------------------------------------------------------------------------------------
-
-    def whole_pictures(self, scored: Iterable[Scored]) -> Iterator[Scored]:
-        """Join what is said of samples, in their order, to what is said of pictures, as prediction does.
-
-        A picture's score is the highest of its tiles', its map is theirs blended, its ground truth that of the file.
-        Each comes as a batch of its own, in the picture's own size, and with the image where the samples have theirs.
-        Without tiles and a region of interest all stays as it is.
-        """
-        if not self.framing.active:
-            yield from scored
-            return
-        found: list[tuple[float, Box, np.ndarray]] = []
-        for batch, scores, maps in scored:
-            for index, score, each in zip(batch["index"].tolist(), scores.cpu(), maps.cpu().numpy(), strict=True):
-                position, box = self.windows[index]
-                found.append((float(score), box, self.geometry.restore(each, size_of(box))))
-                if index + 1 == len(self) or self.windows[index + 1][0] != position:
-                    yield self._whole(position, found, "image" in batch)
-                    found = []
-
-    def _whole(self, position: int, found: Sequence[tuple[float, Box, np.ndarray]], with_image: bool) -> Scored:
-        """Return a picture as a batch of one; the image, if wanted, is as in a sample, but of the picture's size."""
-        entry = self.entries[position]
-        size = self._size(entry.image)
-        joined = self.framing.join(size, [(box, each) for _, box, each in found])
-        valid = np.zeros(size, dtype=bool)
-        part = self.framing.part(size)
-        valid[part] = ~np.isnan(joined[part])
-        truth = np.zeros(size, dtype=np.float32)
-        if entry.mask is not None:
-            truth[:] = np.asarray(open_mask(entry.mask)) >= self.truth.least
-        batch = {
-            "mask_gt": torch.from_numpy(truth)[None, None],
-            "mask_known": torch.tensor([int(not entry.is_anomaly or entry.mask is not None)]),
-            "is_anomaly": torch.tensor([entry.is_anomaly]),
-            "image_path": [str(entry.image)],
-            "valid": torch.from_numpy(valid)[None],
-            "shown": SHOWN,
-        }
-        if with_image:
-            batch["image"] = torch.from_numpy(normalise(np.asarray(open_rgb(entry.image, self.bits))))[None]
-        return batch, torch.tensor([max(score for score, *_ in found)]), torch.from_numpy(joined)[None]
-
-
-def _part_of_mask(mask: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
-    """Cut out of a picture's foreground mask, which may be smaller or larger than it, what belongs to a box of it."""
-    height, width = size
-    whole = mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
-    return cropped(whole, box)

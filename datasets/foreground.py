@@ -1,6 +1,6 @@
 """Foreground masks: where those of a class lie, and which pixels of its images may carry synthetic defects (Eq. 3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 from images.checks import Mask, MaskRule, look_at_mask
+from images.framing import cropped
 from images.geometry import Geometry
 from images.reading import list_images, open_mask
+from images.tiles import Box
 
 
 class ForegroundMasks:
@@ -23,24 +25,29 @@ class ForegroundMasks:
     def __init__(self, folder: Path, geometry: Geometry) -> None:
         self.folder, self.rule = folder, MaskRule(geometry, foreground=True)
 
-    def read(self, image: Path, cut: Callable[[Image.Image], Image.Image] | None = None) -> np.ndarray:
+    def read(self, image: Path) -> np.ndarray:
         """Read the mask of an image, uint8 [H, W], 1 on the foreground, which is whatever is above 0.
-
-        Args:
-            image: that it belongs to.
-            cut: takes a part of the mask, which may be empty.
 
         Raises:
             FileNotFoundError: it is missing.
             ValueError: it is damaged, or empty.
         """
         path = self._find(image)
-        if cut is not None:
-            return self.rule.apply(cut(open_mask(path, first_channel=True))).astype(np.uint8)
         mask = self.rule.open(path)
         if not mask.any():
             raise _empty(path)
         return mask.astype(np.uint8)
+
+    def read_part(self, image: Path, size: tuple[int, int], box: Box) -> np.ndarray:
+        """Read what of the mask belongs to a box of an image of this size (height, width); it may be empty.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is damaged.
+        """
+        mask, (height, width) = open_mask(self._find(image), first_channel=True), size
+        mask = mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
+        return self.rule.apply(cropped(mask, box)).astype(np.uint8)
 
     def check(self, image: Path, size: tuple[int, int]) -> dict[Path, Mask]:
         """Check the mask of an image of this size (height, width); it may be smaller or larger, but not distorted.

@@ -150,6 +150,16 @@ class Framing:
         x, y, *_ = self.roi
         return self.mask[_moved(box[0], -y), _moved(box[1], -x)]
 
+    def inside_at(self, box: Box, geometry: Geometry) -> np.ndarray:
+        """Return what counts in a box of the picture at a network's size, bool [H, W]; only with a mask."""
+        return geometry.apply(Image.fromarray(self.inside(box)).convert("L")) >= 128
+
+    def counted(self, size: tuple[int, int]) -> np.ndarray:
+        """Return what counts in a picture of this (height, width), bool."""
+        found = np.zeros(size, dtype=bool)
+        found[self.part(size)] = True if self.mask is None else self.mask
+        return found
+
     def cut(self, image: Image.Image, box: Box) -> Image.Image:
         """Cut a box out of an RGB picture, and paint over what does not count."""
         found = cropped(image, box)

@@ -206,7 +206,8 @@ def with_real_defects(data: DataOptions, train_set: AnomalyDataset, known: Mappi
     own = folder / train_set.classname
     if len(set(data.subdatasets)) > 1 and not own.is_dir():
         raise FileNotFoundError(f"{own} does not exist: with several classes --real_defects has a folder for each.")
-    reader = Reader(train_set.geometry, train_set.bits, [entry.image for entry in train_set.entries])
+    normals = [entry.image for entry in train_set.entries]
+    reader = Reader(train_set.geometry, train_set.bits, normals, train_set.framing)
     return train_set.with_real_defects(reader.read(own if own.is_dir() else folder, known), data.real_share)
 
 

@@ -176,6 +176,7 @@ def _f1_max(normal: np.ndarray, defect: np.ndarray) -> F1Max | None:
 def _images(sets: ClassSets, calibration: int, trained: bool) -> model_card.Images:
     if not trained:
         return model_card.Images(None, calibration, None, len(sets.test.entries))
-    choosing = sets.choosing if isinstance(sets.choosing, SyntheticDefects) else sets.choosing.entries
-    select = 0 if sets.rule == LAST else len(choosing)
+    synthetic = isinstance(sets.choosing, SyntheticDefects)
+    choosing = 2 * len(sets.choosing.normals.entries) if synthetic else len(sets.choosing.entries)
+    select = 0 if sets.rule == LAST else choosing
     return model_card.Images(len(sets.train.entries), calibration, select, len(sets.test.entries))

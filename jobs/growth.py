@@ -58,7 +58,7 @@ class Base:
         """Return the images of a class for a training under the hypothesis of the model."""
         if self.state.hypersphere is None:
             return sets
-        train = sets.train.part(range(len(sets.train)))
+        train = sets.train.part(range(len(sets.train.entries)))
         train.distribution = HYPERSPHERE if self.state.hypersphere else MANIFOLD
         return replace(sets, train=train)
 

@@ -6,8 +6,10 @@ knows keep their use, so that none is held out that was trained on, and a share 
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch.utils.data import Dataset
 
 from datasets.base import AnomalyDataset, DatasetSplit, Entry
 from datasets.sampler import Draw
+from datasets.tiling.whole import Scored, Tile, paste_defect, tiles, whole_picture
 from training.selection import BEST, LAST, SYNTHETIC, VAL, Selection
 from utils import derive_seed
 
@@ -30,7 +33,8 @@ class SyntheticDefects(Dataset):
     """Normal images, each as it is and then with a synthetic defect; a sample as of datasets.base.
 
     The defects are those of training, but their draws depend on (seed, class, image) alone. The ground truth is where
-    the defect changes the image.
+    the defect changes the image. Of a picture in tiles, all tiles come as they are, then one of them, drawn among those
+    that show foreground, with a defect.
 
     Args:
         normals: held-out training images.
@@ -41,20 +45,68 @@ class SyntheticDefects(Dataset):
 
     def __init__(self, normals: AnomalyDataset, seed: int) -> None:
         self.normals, self.seed = normals, seed
+        self.spoilt: dict[int, int] = {}  # tiles, by picture
 
     def __len__(self) -> int:
-        return 2 * len(self.normals)
+        return len(self.samples)
+
+    @cached_property
+    def samples(self) -> list[tuple[int, int | None]]:
+        """The picture and the tile (index of the normals) of each sample; no tile where one with a defect is drawn."""
+        found: list[tuple[int, int | None]] = []
+        for position, own in groupby(enumerate(self.normals.windows), lambda each: each[1][0]):
+            found += [*((position, tile) for tile, _ in own), (position, None)]
+        return found
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | int | str]:
-        position, with_defect = divmod(int(index), 2)
-        seed = derive_seed(self.seed, self.normals.name, position, "synthetic defect")
-        sample = self.normals[Draw(position, seed, bool(with_defect))] | {"index": int(index)}
+        position, tile = self.samples[index]
+        with_defect, tile = tile is None, self._spoilt(position) if tile is None else tile
+        seed = derive_seed(self.seed, self.normals.name, tile, "synthetic defect")
+        sample = self.normals[Draw(tile, seed, with_defect)] | {"index": int(index)}
         nothing = torch.ones(1, dtype=torch.int64)  # a placeholder, as in test samples
         if not with_defect:
             return sample
         changed = (sample["aug"] != sample["image"]).any(0, keepdim=True).float()  # [1, H, W]
         defective = {"image": sample["aug"], "mask_gt": changed, "is_anomaly": 1}
         return sample | defective | {"aug": nothing, "mask_s": nothing}
+
+    def _spoilt(self, position: int) -> int:
+        """Return which tile of a picture gets a defect.
+
+        Raises:
+            ValueError: none can.
+        """
+        if position not in self.spoilt:
+            own = [tile for owner, tile in self.samples if owner == position and tile is not None]
+            rng = np.random.default_rng(derive_seed(self.seed, self.normals.name, position, "tile"))
+            found = next((own[k] for k in rng.permutation(len(own)) if self.normals.has_room(own[k])), None)
+            if found is None:
+                image = self.normals.entries[position].image
+                raise ValueError(f"{image} has no foreground in the region of interest: correct --roi, or give --fg 0.")
+            self.spoilt[position] = found
+        return self.spoilt[position]
+
+    def whole_pictures(self, scored: Iterable[Scored]) -> Iterator[Scored]:
+        """Join what is said of samples, in their order, to what is said of pictures, as AnomalyDataset does.
+
+        A picture's defect is that of its one tile with a defect, which takes the place of that tile as it is.
+        """
+        normals = self.normals
+        if not normals.framing.active:
+            yield from scored
+            return
+        shown = [self._spoilt(position) if tile is None else tile for position, tile in self.samples]
+        found: dict[int, Tile] = {}
+        for index, tile, batch, k in tiles(scored, [normals.windows[each][1] for each in shown], normals.geometry):
+            position, plain = self.samples[index]
+            found[shown[index]] = tile
+            if plain is not None and self.samples[index + 1][1] is not None:
+                continue
+            whole, *said = whole_picture(normals, position, found.values(), "image" in batch)
+            if plain is None:
+                paste_defect(whole, tile.box, batch, k, normals.geometry)
+                found = {}
+            yield whole, *said
 
     def on_grid(self, grid: tuple[int, int]) -> "SyntheticDefects":
         """Return the same images for a feature grid (h, w), on which a defect must show."""

@@ -1,6 +1,7 @@
 """The figures that a benchmark's own evaluation gives beyond those of every data set, by its rules.
 
-Its pixel figures are of maps brought back to the pictures' own sizes. What the crop cuts away has the lowest value, 0.
+Its pixel figures are of maps brought back to the pictures' own sizes. What the crop cuts away has the lowest value, 0,
+and so has what lies outside the region of interest.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,7 +45,7 @@ class Official:
             self._check_masks()
 
     def update(self, batch: Mapping[str, Any], scores: np.ndarray, maps: np.ndarray) -> None:
-        """Take a batch of the test set, its image scores [B] and its maps [B, H, W]."""
+        """Take a batch of the test set, its image scores [B] and its maps [B, H, W]; with tiles, of whole pictures."""
         for index, score, anomaly_map in zip(np.asarray(batch["index"]).tolist(), scores, maps, strict=True):
             entry = self.test_set.entries[index]
             self.seen.append((entry, float(score)))
@@ -105,16 +106,25 @@ def official(test_set: AnomalyDataset) -> Official | None:
 
 
 def pixel_threshold(scored: Iterable[Scored], images: AnomalyDataset | None) -> float:
-    """Return mean plus three deviations of the pixels of normal images' maps, at their own sizes; NaN without any."""
+    """Return mean plus three deviations of the pixels of normal images' maps, at their own sizes; NaN without any.
+
+    Pixels outside the region of interest are left out.
+    """
     moments = Moments()
     for batch, _, maps in scored:
         for index, anomaly_map in zip(np.asarray(batch["index"]).tolist(), maps.cpu().numpy(), strict=True):
-            moments.update(restore(images, images.entries[index], anomaly_map))
+            restored = restore(images, images.entries[index], anomaly_map)
+            moments.update(restored[images.framing.counted(restored.shape)])
     return moments.threshold
 
 
 def restore(images: AnomalyDataset, entry: Entry, anomaly_map: np.ndarray) -> np.ndarray:
-    """Bring a map [H, W] to the size of its picture, float32; NaN where the picture was cut away."""
+    """Bring a map [H, W] to the size of its picture, float32; NaN where the picture was cut away.
+
+    With tiles or a region of interest it has that size.
+    """
+    if images.framing.active:
+        return anomaly_map
     return images.geometry.restore(anomaly_map, images.pictures[entry.image].size)
 
 

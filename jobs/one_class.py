@@ -82,7 +82,8 @@ class ClassRun:
         held_out = self.sets.spoilt is not None and len(self.sets.test) == 0
         if held_out:
             tested, loader = ImageScores(), self.assembly.test_loader(self.sets.spoilt, self.name)
-            evaluation.evaluate(self.glass.scored(loader), False, pictures, tested, worst, painter)
+            shown = evaluation.whole(self.glass.scored(loader), loader)
+            evaluation.evaluate(shown, False, pictures, tested, worst, painter)
             loader = self.assembly.test_loader(self.sets.test, self.name)
         last, latest = {}, self.folder / checkpoint.LATEST
         if latest.is_file():
@@ -104,8 +105,10 @@ class ClassRun:
             return evaluation.test(self.glass, loader, weights, pictures, *views, **more)
         found = evaluation.test(self.glass, loader, weights, pictures, *views, **more, observer=own.update)
         images = self.sets.calibration if self.assembly.validated else None
-        scored = () if images is None else self.glass.scored(self.assembly.test_loader(images, self.name))
-        return found | own.compute(scored, images)
+        if images is None:
+            return found | own.compute()
+        validation = self.assembly.test_loader(images, self.name)
+        return found | own.compute(evaluation.whole(self.glass.scored(validation), validation), images)
 
     def _check_unchanged(self) -> None:
         """Make sure that every figure is of the same images.
@@ -245,11 +248,15 @@ class ClassRun:
         return found
 
     def _drift(self) -> Drift | None:
-        """Tell what normal images look like, with the weights that are loaded; None unless some are held out."""
+        """Tell what normal images look like, with the weights that are loaded.
+
+        None unless some are held out, and with tiles.
+        """
         train, held = self.sets.train, self.sets.calibration
-        if train is None or held is None:
+        if train is None or held is None or train.framing.tiling is not None:
             return None
-        chosen = np.linspace(0, len(train) - 1, min(MOST_DESCRIBED, len(train))).astype(int).tolist()
+        count = len(train.entries)
+        chosen = np.linspace(0, count - 1, min(MOST_DESCRIBED, count)).astype(int).tolist()
         parts = (train.part(chosen, held_out=True).without_defects(), held)
         loaders = [self.assembly.test_loader(part, self.name) for part in parts]
         found = (batch for loader in loaders for batch, _, _ in self.glass.scored(loader, describe=True))

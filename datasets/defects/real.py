@@ -4,6 +4,9 @@ A picture's defect is what its mask marks, x_mask, x_GT or x_label beside x; wha
 is found by comparison: where the picture differs from the nearest of the normal training pictures by more than any of
 these differs from its own nearest one. Parts in one pose and one light have such defects found; where poses vary,
 normal pictures differ so much that nothing is found, and the picture is left out and named.
+
+With tiles, what each tile shows of a defect is cut out of it, at its scale; such pictures need masks. Nothing is cut
+out outside the region of interest.
 """
 
 import logging
@@ -22,8 +25,10 @@ from datasets.listing import sidecars
 from datasets.synthesis import MAX_ANGLE, blend
 from images.checks import look_at_picture
 from images.drawing import normalise
+from images.framing import Framing, cropped, size_of
 from images.geometry import LETTERBOX, Geometry
 from images.reading import list_images, open_mask, open_rgb
+from images.tiles import Box
 from perlin import max_pool
 
 LOGGER = logging.getLogger(__name__)
@@ -93,10 +98,13 @@ class Reader:
         geometry: how pictures are brought to the network's size.
         bits: of the values in 16-bit files.
         normals: pictures that training learns from.
+        framing: what is looked at of a picture.
     """
 
-    def __init__(self, geometry: Geometry, bits: int | None, normals: Sequence[Path]) -> None:
-        self.geometry, self.bits = geometry, bits
+    def __init__(
+        self, geometry: Geometry, bits: int | None, normals: Sequence[Path], framing: Framing | None = None
+    ) -> None:
+        self.geometry, self.bits, self.framing = geometry, bits, framing or Framing()
         chosen = np.linspace(0, len(normals) - 1, min(COMPARED, len(normals))).astype(int)
         self.normals = [normals[k] for k in chosen]
 
@@ -136,6 +144,7 @@ class Reader:
             why = "its mask marks nothing that the network sees"
             if image not in masks:
                 why = "it has no mask, and nowhere differs from good pictures more than these do from each other"
+                why = why if self.framing.tiling is None else "it has no mask, which tiles take"
             LOGGER.warning("%s is left out: %s. Draw %s_mask.png beside it.", image, why, image.stem)
         if not found:
             advice = "put pictures of confirmed defects there, each with its mask beside it, x_mask.png of x.png"
@@ -148,10 +157,23 @@ class Reader:
     def _cutouts(self, path: Path, mask_path: Path | None) -> list[Cutout]:
         """Cut a picture's defects out; none where none is seen."""
         image = open_rgb(path, self.bits)
-        pixels = self.geometry.apply(image)
-        marked = self._compared(pixels) if mask_path is None else self._marked(path, image, mask_path)
+        mask = None if mask_path is None else self._open_mask(path, image, mask_path)
+        if mask is None and self.framing.tiling is not None:
+            return []
+        try:
+            boxes = self.framing.boxes((image.height, image.width))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return [cutout for box in boxes for cutout in self._cutouts_of(image, mask, box)]
+
+    def _cutouts_of(self, image: Image.Image, mask: Image.Image | None, box: Box) -> list[Cutout]:
+        """Cut out what a box of a picture shows of its defects."""
+        pixels = self.geometry.apply(self.framing.cut(image, box))
+        marked = self._compared(pixels) if mask is None else self._marked(cropped(mask, box))
         if self.geometry.mode == LETTERBOX:
-            marked &= self.geometry.valid((image.height, image.width))
+            marked &= self.geometry.valid(size_of(box))
+        if self.framing.mask is not None:
+            marked &= self.framing.inside_at(box, self.geometry)
         regions, _ = ndimage.label(ndimage.binary_dilation(marked, np.ones((3, 3)), NEAR), np.ones((3, 3)))
         found = []
         for k, box in enumerate(ndimage.find_objects(np.where(marked, regions, 0)), 1):
@@ -161,12 +183,17 @@ class Reader:
                 found.append(Cutout(pixels[rows, columns].copy(), mask.astype(np.float32)))
         return found
 
-    def _marked(self, path: Path, image: Image.Image, mask_path: Path) -> np.ndarray:
-        """Return what a mask marks at the network's size, bool [H, W]; a defect that shrinks away keeps its core."""
+    @staticmethod
+    def _open_mask(path: Path, image: Image.Image, mask_path: Path) -> Image.Image:
+        """Open the mask of a picture, 255 where it marks."""
         mask = open_mask(mask_path)
         if mask.size != image.size:
             raise ValueError(f"{mask_path} is {mask.size}, {path} {image.size} (width, height): make the sizes equal.")
-        soft = self.geometry.apply(mask.point(lambda value: 255 * (value > 0))) / 255
+        return mask.point(lambda value: 255 * (value > 0))
+
+    def _marked(self, mask: Image.Image) -> np.ndarray:
+        """Return what a mask marks at the network's size, bool [H, W]; a defect that shrinks away keeps its core."""
+        soft = self.geometry.apply(mask) / 255
         return (soft >= min(PARTLY, soft.max())) & (soft > 0)
 
     def _compared(self, pixels: np.ndarray) -> np.ndarray:
@@ -188,7 +215,9 @@ class Reader:
         """The normal pictures, smoothed float32 [H, W, 3], and their thumbnails."""
         if len(self.normals) < 2:
             raise ValueError("A confirmed defect without a mask needs two normal pictures to compare with: draw masks.")
-        read = (self.geometry.apply(open_rgb(path, self.bits)) for path in self.normals)
+        opened = (open_rgb(path, self.bits) for path in self.normals)
+        parts = ((image, self.framing.part((image.height, image.width))) for image in opened)
+        read = (self.geometry.apply(self.framing.cut(*each)) for each in parts)
         return [(_smooth(pixels), _thumbnail(pixels)) for pixels in read]
 
     @cached_property

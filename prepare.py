@@ -284,7 +284,7 @@ def preview(count: int, out: Path, seed: int, results_path: Path, **options: Any
             train_set, _ = hold_out(train_set, data.calibration, seed, CALIBRATION)
         train_set = assembly.with_real_defects(data, train_set, {})
         shown = list(first_examples(train_set, EpochSampler(len(train_set), 1, seed, train_set.name), count))
-        sizes += [size for example in shown for size in example.sizes(train_set.geometry)]
+        sizes += [size for example in shown for size in example.sizes(train_set)]
         cells += [example.cell(classname) for example in shown]
     atomic_write(out, encode_png(contact_sheet(cells, min(SHEET_COLUMNS, len(cells)), PANEL)))
     count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"

@@ -102,7 +102,7 @@ def _scores(predictor: Predictor, folder: Path) -> Iterator[tuple[float, bool]]:
     for path in sorted(folder.glob("*.png")):
         prediction = predictor(path)
         mask = path.with_suffix(".mask")
-        on_it = mask.is_file() and _is_near(np.asarray(Image.open(mask)), prediction.map)
+        on_it = mask.is_file() and _is_near(np.asarray(Image.open(mask, formats=["PNG"])), prediction.map)
         yield prediction.score, bool(on_it)
 
 

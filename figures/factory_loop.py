@@ -26,9 +26,9 @@ BOXES = {
     "train": Box(266, 40, 200, 96, MADE, "2 Train", ("main.py ... folder", "threshold from held-out ones")),
     "predict": Box(512, 40, 200, 96, MADE, "3 Decide", ("predict.py --watch, serve.py", "scores, verdicts, drift")),
     "look": Box(758, 40, 182, 96, ACT, "4 Look", ("a person sorts out", "what was decided wrong")),
-    "alarms": Box(20, 272, 200, 96, PLAIN, "False alarms", ("go to the good pictures",)),
+    "alarms": Box(20, 272, 200, 96, PLAIN, "False alarms", ("go to the good pictures", "main.py --grow N")),
     "defects": Box(266, 272, 200, 96, PLAIN, "Missed defects", ("--real_defects FOLDER", "with their masks")),
-    "today": Box(512, 272, 200, 96, PLAIN, "Good ones of today", ("set the threshold again",)),
+    "today": Box(512, 272, 200, 96, PLAIN, "Good ones of today", ("set the threshold again", "predict.py --calibrate")),
     "drift": Box(758, 272, 182, 96, ACT, "Drift above 1", ("light, focus, lens, part:", "correct the camera")),
 }
 ARROWS = [("collect", "train"), ("train", "predict"), ("predict", "look")]  # along the row

@@ -82,7 +82,9 @@ class Framing:
         if values is None:
             return cls()
         tile, roi, mask, of = (values.get(key) for key in ("tile", "roi", "mask", "of"))
-        inside = None if mask is None else np.asarray(Image.open(io.BytesIO(base64.b64decode(mask)))) > 0
+        inside = (
+            None if mask is None else np.asarray(Image.open(io.BytesIO(base64.b64decode(mask)), formats=["PNG"])) > 0
+        )
         return cls(
             None if roi is None else tuple(map(int, roi)),
             None if tile is None else Tiling(pair(tile), int(values["overlap"])),

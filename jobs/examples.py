@@ -15,7 +15,6 @@ import numpy as np
 from datasets.base import AnomalyDataset
 from datasets.sampler import EpochSampler
 from images.drawing import denormalise
-from images.geometry import Geometry
 from images.regions import regions
 
 
@@ -28,7 +27,7 @@ class Example(NamedTuple):
         aug: the same with a synthetic defect.
         mask: where that lies, as the network is told: [h, w] in {0, 1} on the feature grid.
         changed: where it changes the picture, bool [H, W].
-        size: (height, width) of what the sample shows, in pixels of the picture's file.
+        index: of the sample in its data set.
     """
 
     path: Path
@@ -36,12 +35,12 @@ class Example(NamedTuple):
     aug: np.ndarray
     mask: np.ndarray
     changed: np.ndarray
-    size: tuple[int, int]
+    index: int
 
-    def sizes(self, geometry: Geometry) -> list[tuple[int, int]]:
+    def sizes(self, dataset: AnomalyDataset) -> list[tuple[int, int]]:
         """Return (width, height) of each connected spot of the defect, in pixels of the picture's file."""
-        resized = geometry.resized_size(*self.size)
-        high, wide = (own / side for own, side in zip(self.size, resized, strict=True))
+        size = dataset.shown_size(self.index)
+        high, wide = (own / side for own, side in zip(size, dataset.geometry.resized_size(*size), strict=True))
         return [(math.ceil(each.width * wide), math.ceil(each.height * high)) for each in regions(self.changed)]
 
     def cell(self, classname: str) -> tuple[str, list[np.ndarray]]:
@@ -57,5 +56,4 @@ def first_examples(dataset: AnomalyDataset, sampler: EpochSampler, count: int) -
         sample = dataset[draw]
         image, aug = (denormalise(sample[key].numpy()) for key in ("image", "aug"))
         changed = (sample["aug"] != sample["image"]).any(0).numpy()
-        size = dataset.shown_size(draw.index)
-        yield Example(Path(sample["image_path"]), image, aug, sample["mask_s"].numpy(), changed, size)
+        yield Example(Path(sample["image_path"]), image, aug, sample["mask_s"].numpy(), changed, draw.index)

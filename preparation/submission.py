@@ -119,7 +119,8 @@ def pack(folder: Path, out: Path) -> None:
 
 def _map_fault(path: Path, size: tuple[int, int]) -> str:
     """Say what is wrong with a map, "" if nothing is."""
-    values = tifffile.imread(path)
+    with tifffile.TiffFile(path) as file:
+        values = file.asarray()
     if values.dtype != np.float16:
         return f"is {values.dtype}, not float16"
     if values.shape != size:
@@ -129,7 +130,7 @@ def _map_fault(path: Path, size: tuple[int, int]) -> str:
 
 def _marked_fault(path: Path, size: tuple[int, int]) -> str:
     """Say what is wrong with a thresholded map, "" if nothing is."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
         if image.mode != "L":
             return f"is {image.mode}, not 8-bit gray"
         values = np.asarray(image)

@@ -191,8 +191,8 @@ def test_pt2_is_moved_to_a_gpu_as_a_whole(tmp_path, geometry):
 
 def test_a_file_with_other_answers_is_not_kept(folder, tmp_path, monkeypatch):
     class Wrong(DeployedModel):
-        def __init__(self, glass: glass_module.GLASS) -> None:
-            super().__init__(glass)
+        def __init__(self, glass: glass_module.GLASS, describe: bool = False) -> None:
+            super().__init__(glass, describe)
             self.rows.add_(0.01)  # changes the maps alone
 
     monkeypatch.setattr(exporting, "DeployedModel", Wrong)

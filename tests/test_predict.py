@@ -825,3 +825,6 @@ def test_pictures_that_look_unlike_the_training_s_are_told(model, tmp_path):
     assert said.count("no longer look like those of the training: of the last 8, 2 drift above 1, up to ") == 1
     assert "; 3 drift above 1" in said
     assert Predictor(model, tiling=Tiling((40, 40), 8), threshold=0.5)(known[0]).drift is None
+    before = Predictor(model, roi="2,3,50,34")(known[0])
+    Image.open(known[0]).crop((2, 3, 52, 37)).save(tmp_path / "part.png")
+    assert before.drift == Predictor(model)(tmp_path / "part.png").drift and before.drift is not None

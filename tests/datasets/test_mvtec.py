@@ -27,7 +27,7 @@ def test_masks_of_mvtec_loco_are_named(mvtec):
     mask = mvtec / "nut/ground_truth/bent/000_mask.png"
     (mask.parent / "000").mkdir()
     mask.rename(mask.parent / "000/000.png")
-    with pytest.raises(FileNotFoundError, match="000_mask.png is missing: unite the masks in .*bent/000, a layout of"):
+    with pytest.raises(FileNotFoundError, match="000_mask.png is missing: masks lie in .*bent/000, as in MVTec LOCO"):
         nut(mvtec, TEST)
 
 

@@ -168,6 +168,39 @@ def test_old_and_new_are_judged_on_both_sets_of_held_out_pictures(grown: tuple[P
     assert growth_table.to_text(growth_table.read(folder_of(root, "grown"))) in outcome.output
 
 
+def test_a_model_of_tiles_grows_and_pictures_are_counted(tmp_path: Path) -> None:
+    options = ["--tile", "40", "--resize_mode", "stretch", "--imagesize", "32"]
+
+    def run(*group: object) -> Result:
+        arguments = line(tmp_path, *group)
+        return CliRunner().invoke(cli.main, [*arguments[:-2], *options, *arguments[-2:]])
+
+    add_pictures(tmp_path / "parts" / "bolt", 5, 0)
+    outcome = run()
+    assert outcome.exit_code == 0, outcome.output
+    evidence = json.loads((folder_of(tmp_path) / "evidence.json").read_text())
+    card = json.loads((folder_of(tmp_path) / "model.json").read_text())
+    assert evidence["kinds"] == ["held out", "synthetic defect"] and card["drift"] is None
+    assert sorted(evidence["scores"][::2]) == card["calibration"]["scores"]
+    assert card["images"] == {"train": 4, "calibration": 1, "select": 0, "test": 0}
+    assert len(list((tmp_path / "results" / "eval" / "folder_bolt").glob("*.png"))) == 2
+    add_pictures(tmp_path / "parts" / "bolt", 5, 1)
+    outcome = run("--grow", 2)
+    assert outcome.exit_code == 0, outcome.output
+    names = uses(folder_of(tmp_path, "grown"))
+    assert {name: names[name] for name in uses(folder_of(tmp_path))} == uses(folder_of(tmp_path))
+    rows = growth_table.read(folder_of(tmp_path, "grown")).rows
+    assert [(row.pictures, row.model, row.count) for row in rows] == [
+        (OLD, OLD, 1), (OLD, NEW, 1), (NEW, OLD, 1), (NEW, NEW, 1)]  # fmt: skip
+    held = [name for name, use in names.items() if use == "calibration"]
+    for row in rows:
+        predictor = Predictor(folder_of(tmp_path, *["grown"] * (row.model == NEW)))
+        paths = [tmp_path / "parts" / name for name in held if name.startswith(f"bolt/{int(row.pictures == NEW)}_")]
+        found = [predictor(path) for path in paths]
+        assert row.highest == pytest.approx(max(each.score for each in found), abs=1e-4)
+        assert row.alarms == sum(each.verdict == "NG" for each in found)
+
+
 def test_accepting_keeps_the_old_model_and_the_same_line_then_tests(grown: tuple[Path, Result], tmp_path: Path) -> None:
     root = shutil.copytree(grown[0], tmp_path / "root")
     old, new = (Path(folder / "ckpt.pth").read_bytes() for folder in (folder_of(root), folder_of(root, "grown")))

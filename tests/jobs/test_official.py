@@ -40,6 +40,12 @@ def batch(images):
     return {"index": torch.arange(len(images))}, maps.max((1, 2)), maps
 
 
+def batch_of(count):
+    """Return a batch of so many samples, with scores and maps of noise."""
+    maps = np.random.default_rng(0).random((count, SIDE, SIDE)).astype(np.float32) * 0.5 + 0.1
+    return {"index": torch.arange(count)}, maps.max((1, 2)), maps
+
+
 def run(root, results, name, *dataset, group=()):
     line = ["--results_path", results, *group, "net", *NET, "dataset", "-d", CLASSES[name], "--batch_size", 4,
             "--num_workers", 0, "--distribution", 2, "--fg", 0, "--resize_mode", "stretch", "--imagesize", SIDE,
@@ -99,6 +105,29 @@ def test_what_the_crop_cuts_away_counts_as_found_last(tmp_path):
     own.update({"index": torch.arange(1)}, np.zeros(1), np.ones((1, 32, 32), np.float32))
     assert images.entries[0].is_anomaly and own.regions.normal.ranking().above(np.array([0.5])) == 40 * 40 - 144
     assert own.regions.normal.ranking().total == 40 * 48 - 144
+
+
+def test_with_tiles_the_figures_are_those_of_the_joined_maps_and_of_the_region(tmp_path):
+    root = MAKERS["mvtec2"](tmp_path)
+    tiles = {"resize_mode": "stretch", "imagesize": SIDE, "fg": 0, "tile": 24, "overlap": 4, "roi": "4,4,40,32"}
+    images, validation = (BenchmarkDataset(root, None, "mvtec2", "can", split=DatasetSplit(split), **tiles)
+                          for split in ("test", "validation"))  # fmt: skip
+    own, wanted, pixels = Official(images), RegionMetrics(), []
+
+    def scored(part):
+        part.check(1)
+        given, scores, maps = batch_of(len(part))
+        return part.whole_pictures([(given, torch.from_numpy(scores), torch.from_numpy(maps))])
+
+    for entry, (given, scores, maps) in zip(images.entries, scored(images), strict=True):
+        own.update(given, scores.numpy(), maps.numpy())
+        wanted.update(maps[0].numpy(), [Region(np.flatnonzero(square()))] if entry.is_anomaly else [])
+        assert maps.shape == (1, *SIZE) and not maps[0, :4].any() and maps[0, 4:36, 4:44].all()
+    pixels = np.concatenate([maps[0, 4:36, 4:44].numpy().ravel() for _, _, maps in scored(validation)])
+    found = own.compute(scored(validation), validation)
+    assert found["pixel_aupro_05"] == pytest.approx(wanted.overlap(0.05), abs=1e-12)
+    threshold = np.mean(pixels, dtype=float) + 3 * np.std(pixels, dtype=float)
+    assert found["pixel_seg_f1"] == pytest.approx(wanted.f1(threshold), abs=1e-12)
 
 
 def test_locos_regions_saturate_by_the_rules_of_their_class(tmp_path):

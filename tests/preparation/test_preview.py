@@ -70,6 +70,14 @@ def test_a_preview_tells_the_smallest_and_the_largest_defect_in_camera_pixels(tr
     assert max(wide, high) >= 20
 
 
+def test_a_preview_of_tiles_tells_sizes_at_their_scale(tree):
+    line = ["-n", 6, "--out", tree.parent / "a.png", "-d", "nut", "--fg", 0, "--resize_mode", "stretch"]
+    line += ["--imagesize", 20, "--tile", 20, "--overlap", 0, "--defect_size", "1,1"]
+    output = call("preview", *line, "mvtec", tree, tree.parent / "dtd").output
+    numbers = re.search(r"smallest is (\d+) wide and (\d+) high, the largest (\d+) and (\d+)\.", output).groups()
+    assert max(map(int, numbers)) <= 20  # a tile's pixels are the camera's
+
+
 def test_a_preview_shows_confirmed_defects(tree):
     write(tree.parent / "bad/x.png", np.full((40, 40, 3), (255, 0, 0)))
     write(tree.parent / "bad/x_mask.png", square())

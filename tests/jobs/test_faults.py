@@ -140,7 +140,7 @@ def test_an_unfinished_class_goes_on_with_its_own_images_only(data, tmp_path):
     assert "began with other images" in outcome.output
 
 
-@pytest.mark.parametrize("failing", [2, 5, 8, 15])
+@pytest.mark.parametrize("failing", [2, 5, 8, 16])
 def test_a_full_disk_is_told_and_leaves_the_last_good_state(data, whole, tmp_path, monkeypatch, failing):
     written, replace = [], os.replace
 

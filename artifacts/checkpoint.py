@@ -15,17 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from system.files import atomic_write
 
 LATEST = "ckpt.pth"
 BEST = "ckpt_best"  # and _<epoch>.pth
+SAFETENSORS = ".safetensors"
 PARTS = ("discriminator", "pre_projection", "backbone")
+PREFIXES = {  # of the parts' names in a whole model's state dict
+    "discriminator": "discriminator.",
+    "pre_projection": "pre_projection.",
+    "backbone": "forward_modules.feature_aggregator.backbone.",
+}
 # What reading a damaged file raises, by where the damage is.
 UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, LookupError, ValueError,
-    TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError,
+    TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, SafetensorError,
 )  # fmt: skip
 
 
@@ -50,6 +58,8 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     try:
+        if path.suffix == SAFETENSORS:
+            return load_file(path, device=str(device))
         _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused a moment later
@@ -109,19 +119,19 @@ def split_state(content: Mapping[str, Any], source: Path) -> dict[str, dict[str,
             if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
                 raise ValueError(f"{source} is damaged: its {part} is no table of names and tensors.")
         return {part: dict(state) for part, state in parts.items() if state}
-    prefixes = {
-        "discriminator": "discriminator.",
-        "pre_projection": "pre_projection.",
-        "backbone": "forward_modules.feature_aggregator.backbone.",
-    }
     tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor) and isinstance(key, str)}
     parts = {
         part: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        for part, prefix in prefixes.items()
+        for part, prefix in PREFIXES.items()
     }
     if not parts["discriminator"]:
         raise ValueError(f"{source} is no checkpoint of this method: it has no discriminator.")
     return {part: state for part, state in parts.items() if state}
+
+
+def joined_state(parts: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return networks that split_state sorted as one flat table, named as in a whole model's state dict."""
+    return {PREFIXES[part] + key: value for part, state in parts.items() for key, value in state.items()}
 
 
 def load_fitting(network: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:

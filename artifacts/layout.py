@@ -27,6 +27,7 @@ from pathlib import Path
 
 RESULTS_FILE = "results.csv"
 BACKBONE_FILE = "backbone.safetensors"
+SHARED_FILE = "model.safetensors"  # the weights of a class, in place of ckpt_best_<epoch>.pth, where they are shared
 KEPT_BACKBONE = f"../{BACKBONE_FILE}"  # as a card names it, from its class folder
 STATE_FILE = "state.pth"
 MODELS, TRAINING, EVAL, JUDGE, REPORT = "models", "training", "eval", "judge", "report"

@@ -11,7 +11,10 @@ from system.parameters import Number, Size
 
 OPTIONS = (
     click.option(
-        "--model", required=True, type=click.Path(path_type=Path), help="Class folder, or a file that export.py wrote."
+        "--model",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Class folder, a file that export.py wrote, or hf:USER/NAME[@REVISION] on the Hugging Face Hub.",
     ),
     click.option(
         "--checkpoint",

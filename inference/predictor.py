@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from artifacts import model_card
+from artifacts import layout, model_card
 from artifacts.model_card import UNKNOWN, Card, Scale, above, rounded, rounded_up, verdict
 from artifacts.monitoring.drift import DECIMALS
 from images.checks import brightness
@@ -31,6 +31,7 @@ from images.geometry import LETTERBOX, Geometry
 from images.reading import Picture, as_rgb, check_pixels
 from images.regions import Region, regions
 from images.tiles import Box, Tiling
+from inference.hub import access
 from system.processes import usable_cores
 
 LOGGER = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Predictor:
     """A model and the limits of its verdicts; may be shared by threads.
 
     Args:
-        model: a class folder, or a file written by export.py.
+        model: a class folder, a file written by export.py, or a model of the Hugging Face Hub, hf:USER/NAME[@REVISION].
         checkpoint: weights of the class folder to use instead of the best ones. The calibrated threshold does not
             hold for them.
         backbone_weights: a file with the backbone's weights, where those that model.json names are not at hand.
@@ -291,11 +292,16 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def open_engine(model: Path, checkpoint: Path | str | None, backbone_weights: Path | str | None, device: str) -> Engine:
-    """Open a class folder or an exported file.
+    """Open a class folder, an exported file, or a model of the Hub (inference.hub.access).
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
     """
+    if access.is_reference(model.as_posix()):
+        if checkpoint:
+            raise ValueError(f"{model} has its own weights: leave --checkpoint away.")
+        model = access.fetch(model.as_posix())
+        checkpoint = None if model.suffix == ONNX else model / layout.SHARED_FILE
     if model.suffix == ONNX:
         if checkpoint or backbone_weights:
             raise ValueError(f"{model} holds all its weights: leave --checkpoint and --backbone_weights away.")

@@ -132,10 +132,10 @@ def _checkpoint(folder: Path, file: Path | None) -> Path:
         raise FileNotFoundError(f"{folder} is no folder: give a class folder, <results>/models/backbone_0/<name>.")
     if file is not None:
         return file
-    best = checkpoint.best_checkpoint(folder)
-    if best is None:
+    best, shared = checkpoint.best_checkpoint(folder), folder / layout.SHARED_FILE
+    if best is None and not shared.is_file():
         raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: give a class folder, or --checkpoint FILE.")
-    return best[0]
+    return shared if best is None else best[0]
 
 
 def _card(folder: Path, file: Path) -> Card:

@@ -111,7 +111,7 @@ def exported(trained, place) -> Path:
     """What docs/deploy.md exports."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    (command,) = [each.text for each in page("docs/deploy.md") if "export.py" in each.text and not each.python]
+    (command,) = [each.text for each in page("docs/deploy.md") if "export.py" in each.text and "--format" in each.text]
     run(command, place)
     run(command.replace("onnx", "pt2"), place)
     return place / "screw.onnx"

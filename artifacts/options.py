@@ -28,6 +28,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
 XAVIER, WHITENED = STARTS = ("xavier", "whitened")  # --dsc_init
 ADAMW, MUON = OPTIMIZERS = ("adamw", "muon")  # --dsc_optimizer
+TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")  # --tracker
 PAPER, QUICK = "paper", "quick"  # --recipe
 RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
     PAPER: {},
@@ -179,6 +180,11 @@ class RunOptions:
         False,
         "Put what --grow has made in place of the earlier model, which moves to models/backbone_0/old.",
         is_flag=True,
+    )
+    tracker: str = option(
+        TENSORBOARD,
+        "Where the curves of a training go. mlflow and wandb are packages to install.",
+        type=click.Choice(TRACKERS),
     )
     deterministic: bool = option(False, "Make runs on CUDA repeatable to the bit. Slower.", is_flag=True)
     log_group: str = option("group", IGNORED)

@@ -11,6 +11,7 @@ import utils
 from artifacts import class_status, layout, run_info
 from artifacts.class_status import Failure
 from artifacts.options import ADAMW, XAVIER
+from artifacts.tracking import trackers
 from datasets.base import JUDGE_ONLY
 from jobs import growth
 from jobs.assembly import Assembly
@@ -50,6 +51,8 @@ class Job:
 
     def __init__(self, settings: Settings, gpu: Sequence[int] = (), place: Place | None = None) -> None:
         self.settings, self.place = settings, place or Place()
+        if settings.run.train:
+            trackers.require(settings.run.tracker)
         self.fresh = settings.run.fresh and not self.place.restarted
         if settings.run.fresh and not self.fresh:
             LOGGER.warning("A launcher started this command before: its classes continue instead of starting over.")

@@ -60,7 +60,7 @@ class OwnSynthesis:
         except Exception as error:  # whatever goes wrong in a module of others
             what = f"{module} cannot be imported: {_told(error)}"
             if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-                what = f"there is no module {error.name}: put its file into {here}, or that one's folder into PYTHONPATH"
+                what = f"there is no module {error.name}: put its file into {here} or its folder into PYTHONPATH"
             raise ValueError(f"--synthesis {name}: {what}.") from error
         if not callable(function):
             what = "has no" if function is None else "is no function:"

@@ -22,9 +22,9 @@ found = {"inside": inside, "darker": darker, "images": roc_auc_score(labels, sco
     "parts": """
 other = build()
 other.set_model_dir(Path(tempfile.mkdtemp()) / "models" / "backbone_0", train.name)
-(other.model_dir.parent.parent / "judge").mkdir()
-train.distribution = 2
-other.trainer(DataLoader(train.on_grid(net.grid), batch_sampler=EpochSampler(len(train), 8, 0, train.name)), [], "folder_part")
+train.distribution = 2  # the manifold, as of a GLASS that is not told otherwise
+again = DataLoader(train.on_grid(net.grid), batch_sampler=EpochSampler(len(train), 8, 0, train.name))
+other.trainer(again, [], train.name)
 pairs = [(net.state_dict()[key], value) for key, value in other.state_dict().items()]
 spot = np.zeros((SIDE, SIDE), bool)
 spot[20:32, 36:48] = True
@@ -52,7 +52,7 @@ def test_a_synthesis_of_ones_own_is_learnt():
     assert found["inside"] and found["darker"]
     assert found["ours"]["image_auroc"] == pytest.approx(found["images"])
     assert found["ours"]["pixel_auroc"] == pytest.approx(found["pixels"], abs=1e-4)
-    assert found["ours"]["pixel_auroc"] > 0.8
+    assert found["ours"]["pixel_auroc"] > max(0.8, found["paper's"]["pixel_auroc"])
 
 
 def test_a_loop_of_ones_own_ends_with_the_weights_of_the_program():

@@ -30,6 +30,8 @@ import utils
 from artifacts import checkpoint, layout
 from artifacts.options import MANIFOLD_RADII
 from artifacts.run_state import RunState
+from artifacts.tensorboard import open_writer
+from artifacts.tracking.trackers import Open
 from loss import cross_entropy, local_loss, masked_quantile
 from metrics import ABSENT
 from model import Discriminator, Projection
@@ -218,7 +220,7 @@ class GLASS(nn.Module):
     def trainer(
         self, train_loader: Iterable[dict], test_loader: Iterable[dict], name: str,
         options: dict[str, str | int | float | bool] | None = None, selection: Selection | None = None,
-        state: RunState | None = None,
+        state: RunState | None = None, tracker: Open = open_writer,
     ) -> list[float]:  # fmt: skip
         """Train a class; go on where its class folder says an earlier run stopped.
 
@@ -229,6 +231,7 @@ class GLASS(nn.Module):
             options: kept with the run's state, to tell runs apart.
             selection: of the epoch that becomes ckpt_best_<epoch>.pth; the release's by default.
             state: what the class folder holds, if it has been read already; it is brought up to date.
+            tracker: opens what takes the curves; TensorBoard's files by default.
 
         Returns:
             [image_auroc, image_ap, pixel_auroc, pixel_ap, pixel_pro, epoch] of the best epoch; AP and PRO are NaN,
@@ -239,7 +242,7 @@ class GLASS(nn.Module):
         """
         self.hypersphere = is_hypersphere(train_loader, name, self.judge_path, self.hypersphere)
         state = RunState.load(self.ckpt_dir) if state is None else state
-        train(self, train_loader, test_loader, name, options or {}, selection or Selection(), state)
+        train(self, train_loader, test_loader, name, options or {}, selection or Selection(), state, tracker)
         best = state.best
         return [best["image_auroc"], ABSENT, best["pixel_auroc"], ABSENT, ABSENT, best["epoch"]]
 

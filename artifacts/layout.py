@@ -8,6 +8,7 @@
         state.pth                                  what a continued run needs beside them (run_state)
         tb/                                        TensorBoard's curves and pictures (tensorboard)
         model.json, run.json                       what the weights are, and how they were made (model_card, run_info)
+        tracker.json                               its run in MLflow or wandb (tracking.trackers)
         images.json                                the images of the training (run_info)
         result.json, evidence.json                 figures of the test, their grounds (class_results, test_scores)
         review/                                    pictures for the report
@@ -15,6 +16,7 @@
     models/backbone_<i>/old/<name>-<n>/            class folders of earlier runs (--fresh)
     grown/                                         a results folder of its own: models of --grow, until --accept
     training/<name>/, eval/<name>/                 pictures by the last and by the best weights
+    mlruns/                                        the store of --tracker mlflow (tracking.trackers)
     judge/                                         judged hypotheses (hypothesis_table)
     report/index.html                              all of it on one page
 

@@ -33,6 +33,7 @@ FOCAL, BCE = LOCAL_LOSSES = ("focal", "bce")  # --local_loss
 MIXED = "mixed"  # --mask_mode
 MASK_MODES = (MIXED, "one", "union", "intersection")
 MANIFOLD_RADII = (0.5, 1.0)  # paper: 1 and 2; the noise alone has length 0.59, so this projection hardly ever acts
+TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")  # --tracker
 PAPER, QUICK = "paper", "quick"  # --recipe
 RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
     PAPER: {},
@@ -104,7 +105,7 @@ network = partial(option, shapes=(MODEL, TRAINING))
 trained = partial(option, shapes=(TRAINING,))
 sample = partial(option, shapes=(READER, TRAINING))
 later = partial(option, shapes=(TRAINING, LATER))
-synthesis = partial(option, None, shapes=(READER, TRAINING, LATER))
+look = partial(option, None, shapes=(READER, TRAINING, LATER))
 random_transform = partial(option, 0, shapes=(READER, TRAINING), paper=0)
 
 
@@ -193,6 +194,11 @@ class RunOptions:
         False,
         "Put what --grow has made in place of the earlier model, which moves to models/backbone_0/old.",
         is_flag=True,
+    )
+    tracker: str = option(
+        TENSORBOARD,
+        "Where the curves of a training go. mlflow and wandb are packages to install.",
+        type=click.Choice(TRACKERS),
     )
     deterministic: bool = option(False, "Make runs on CUDA repeatable to the bit. Slower.", is_flag=True)
     log_group: str = option("group", IGNORED)
@@ -478,13 +484,13 @@ class DataOptions:
         0.5, "Mean of beta, the share of the picture that shows through a synthetic defect.", paper=0.5, type=Number()
     )
     std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
-    opacity: tuple[float, float] | None = synthesis(
+    opacity: tuple[float, float] | None = look(
         "Draw the opacity of synthetic defects evenly from LOW to HIGH, at most 1, instead of 1 - beta by --mean and "
         "--std.",
         type=Span(Number(0, 1, min_open=True)),
         metavar="LOW,HIGH",
     )
-    defect_size: tuple[float, float] | None = synthesis(
+    defect_size: tuple[float, float] | None = look(
         "Size of synthetic defects: cells of the noise that shapes them, as shares of the picture's sides, rounded to "
         "powers of 1/2. By default 0.03,1.",
         type=Span(Number(LEAST_CELL, 1)),
@@ -505,6 +511,12 @@ class DataOptions:
         paper=MIXED,
         type=click.Choice(MASK_MODES),
         compared=True,
+    )
+    synthesis: str | None = later(
+        None,
+        "Function that makes the local anomalies in place of the paper's way: it gets image, texture, foreground and a "
+        "random generator and returns the picture with its defect and the mask (docs/library.md).",
+        metavar="MODULE:FUNCTION",
     )
     fg: int = sample(
         1,
@@ -601,6 +613,16 @@ class DataOptions:
             raise ValueError("--opacity takes the place of --mean and --std: leave it or them out.")
         if self.real_defects is None and self.real_share != DataOptions.real_share:
             raise ValueError("--real_share has no effect without --real_defects: name their folder, or leave it out.")
+        if self.synthesis is not None:
+            self._refuse_look()
+
+    def _refuse_look(self) -> None:
+        """Refuse options that say how defects look where a function of one's own decides that."""
+        values = {name: getattr(self, name) for name in ("mean", "std", "defect_size")}
+        values |= {"opacity": self.opacity} if self.real_defects is None else {}
+        given = [f"--{name}" for name, value in values.items() if value != getattr(DataOptions, name)]
+        if given:
+            raise ValueError(f"{', '.join(given)}: --synthesis decides how defects look: leave one or the other out.")
 
     @classmethod
     def given(cls, **values: Any) -> "DataOptions":

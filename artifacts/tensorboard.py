@@ -1,7 +1,8 @@
 """tb/ in a class folder: pictures, written, and the curves of runs from before curves.jsonl, read back."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import COMPRESSED_HI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as Accumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from artifacts import layout
 from artifacts.curves import Curves, thinned
 from system.files import told
 
@@ -19,7 +21,7 @@ logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps th
 
 
 class ScalarWriter:
-    """Writes curves into a TensorBoard folder.
+    """Writes curves into a TensorBoard folder; a tracker, see artifacts.tracking.trackers.
 
     Args:
         folder: it need not exist.
@@ -34,20 +36,27 @@ class ScalarWriter:
         with told(folder):
             self.writer = SummaryWriter(str(folder), purge_step=start)
 
-    def add(self, tag: str, value: float, step: int) -> None:
-        """Take a point of a curve."""
+    def add(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Take the values of an iteration or an epoch, {tag: value}; those that are not finite are left out."""
         with told(self.folder):
-            self.writer.add_scalar(tag, value, step)
+            for tag, value in values.items():
+                if math.isfinite(value):
+                    self.writer.add_scalar(tag, value, step)
 
     def flush(self) -> None:
         """Write what was taken."""
         with told(self.folder):
             self.writer.flush()
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         """Write what was taken, and end."""
         with told(self.folder):
             self.writer.close()
+
+
+def open_writer(folder: Path, start: int) -> ScalarWriter:
+    """Return what writes into the TensorBoard folder of a class folder; start is that of ScalarWriter."""
+    return ScalarWriter(folder / layout.TENSORBOARD, start)
 
 
 def read_curves(folder: Path, exact: Sequence[str] = ()) -> Curves:

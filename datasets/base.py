@@ -28,6 +28,7 @@ import torch
 from torch.utils.data import Dataset
 
 from artifacts.hypothesis_table import table_flag
+from datasets.defects.own import OwnSynthesis, Synthesis
 from datasets.defects.real import Defect, RealDefects
 from datasets.foreground import ForegroundMasks
 from datasets.listing import ASK, GOOD, Entry, Question, Rules
@@ -95,6 +96,7 @@ class AnomalyDataset(FramedPictures, Dataset):
         grid: (h, w) of mask_s, see on_grid.
         cut: mean share of the images' area that the crop cuts away, known after `check`.
         real: confirmed defects, and the share of local anomalies that they make; see with_real_defects.
+        synthesis: what makes the other local anomalies; None for the release's way; see with_synthesis.
         pictures, masks: what `check` has seen in them, by path.
 
     Raises:
@@ -125,6 +127,7 @@ class AnomalyDataset(FramedPictures, Dataset):
         self.opacity, self.exponents = opacity, exponents_of(defect_size)
         self.real: RealDefects | None = None
         self.real_share = 0.0
+        self.synthesis: OwnSynthesis | None = None
         self.rules = Rules(tuple(normal_dir), tuple(defect_dir), sidecars)
         self.skip_broken, self.bits, self.cut = skip_broken, bits, 0.0
         if split not in self.splits:
@@ -243,6 +246,12 @@ class AnomalyDataset(FramedPictures, Dataset):
         same.real, same.real_share = found, share
         return same
 
+    def with_synthesis(self, function: Synthesis | OwnSynthesis) -> "AnomalyDataset":
+        """Return the same images, whose local anomalies a function makes, see datasets.defects.own."""
+        same = copy.copy(self)
+        same.synthesis = function if isinstance(function, OwnSynthesis) else OwnSynthesis(function)
+        return same
+
     def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":
         """Return the same images for a feature grid (h, w), that of the backbone."""
         same = copy.copy(self)
@@ -310,11 +319,13 @@ class AnomalyDataset(FramedPictures, Dataset):
         return self._valid(resized).astype(np.uint8) if self.geometry.mode == LETTERBOX else np.uint8(1)
 
     def _defect(self, image: np.ndarray, foreground: np.ndarray, rng: np.random.Generator) -> Defect:
-        """Make a local anomaly: of a texture, or of a confirmed defect, which is opaque unless --opacity is given."""
+        """Make a local anomaly: of a texture, of a confirmed defect (opaque without --opacity), or by a function."""
         beta = draw_beta(rng, self.mean, self.std) if self.opacity is None else 1 - rng.uniform(*self.opacity)
         if self.real is not None and rng.random() < self.real_share:
             return self.real.add(image, foreground, self.grid, 0 if self.opacity is None else beta, rng)
         texture = self._texture(rng)
+        if self.synthesis is not None:
+            return self.synthesis.add(image, texture, foreground, self.grid, rng)
         return add_defect(image, texture, foreground, self.grid, beta, rng, self.exponents, self.mask_mode)
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:

@@ -16,11 +16,12 @@ from artifacts import layout, options, run_info
 from artifacts.options import FURTHER, MODEL, VALIDATED, DataOptions
 from artifacts.run_info import ImageList, Listed
 from datasets.base import AnomalyDataset, DatasetSplit
+from datasets.defects.own import OwnSynthesis
 from datasets.defects.real import Reader
 from datasets.folder import FolderDataset
 from datasets.mvtec import MVTecDataset
 from datasets.readers.dataset import BenchmarkDataset
-from datasets.sampler import EpochSampler
+from datasets.sampler import Draw, EpochSampler
 from datasets.visa import VisADataset
 from glass import GLASS
 from jobs.held_out import ClassSets, share_out
@@ -80,6 +81,8 @@ class Assembly:
         sets = tuple(open_set(self.settings.data, classname, split, self.settings.judge_path) for split in splits)
         for each in sets:
             each.check(usable_cores())
+        if sets[0].synthesis is not None:
+            _try(sets[0])
         cut = max(each.cut for each in sets)
         if cut >= LEAST_CUT:
             LOGGER.warning(CUT, self.settings.name(classname), 100 * cut)
@@ -133,11 +136,12 @@ class Assembly:
         )
 
     def fingerprint(self, sets: ClassSets) -> str:
-        """Return the fingerprint of a class's images and masks, and of the textures' names and sizes."""
+        """Return the fingerprint of a class's images, masks and --synthesis, and of the textures' names and sizes."""
         if sets.test.name not in self.fingerprints:
             textures, root = sets.train.textures.paths, self.settings.data.data_path
             real = {} if sets.train.real is None else self.contents(sets.train.real.files)
-            found = run_info.fingerprint(self.contents(sets.files) | real, textures, root)
+            own = self.contents([path for path in [_source(sets.train)] if path is not None])
+            found = run_info.fingerprint(self.contents(sets.files) | real | own, textures, root)
             self.fingerprints[sets.test.name] = found
         return self.fingerprints[sets.test.name]
 
@@ -212,11 +216,28 @@ def with_real_defects(data: DataOptions, train_set: AnomalyDataset, known: Mappi
 
 
 def open_set(data: DataOptions, classname: str, split: DatasetSplit, judge_path: Path) -> AnomalyDataset:
-    """List the images of a class as the options of the command `dataset` say.
+    """List the images of a class as the options of the command `dataset` say; training ones with their synthesis.
 
     Raises:
         ValueError, FileNotFoundError: something is missing, or an option does not fit.
     """
     values = options.reader_values(data)
     values |= {"dataset_name": data.name, "classname": classname, "judge_path": judge_path}
-    return READERS[data.name](data.data_path, data.aug_path, split=split, **values)
+    found = READERS[data.name](data.data_path, data.aug_path, split=split, **values)
+    if data.synthesis is None or found.textures is None:
+        return found
+    return found.with_synthesis(OwnSynthesis.load(data.synthesis))
+
+
+def _try(images: AnomalyDataset) -> None:
+    """Let the function of --synthesis make defects on the first image, with the last one for a texture.
+
+    Raises:
+        ValueError: it fails.
+    """
+    first, last = (images[Draw(k, 0, synthesise=False)]["image"].numpy() for k in (0, len(images) - 1))
+    images.synthesis.check(first, last)
+
+
+def _source(images: AnomalyDataset) -> Path | None:
+    return None if images.synthesis is None else images.synthesis.source

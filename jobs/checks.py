@@ -125,7 +125,8 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     undescribed = settings.data.calibration > 0 and card_writer.known_card(folder) is None
     matters = not state.finished or settings.selection.rule == VAL or undescribed
     if data is not None and matters and data != assembly.fingerprint(sets):
-        raise ValueError(f"{folder} began with other images: restore them, {advice}.")
+        what = "images" if settings.data.synthesis is None else f"images, or another {settings.data.synthesis}"
+        raise ValueError(f"{folder} began with other {what}: restore them, {advice}.")
 
 
 def known_options(recorded: Mapping[str, object]) -> dict[str, object]:

@@ -11,6 +11,7 @@ import utils
 from artifacts import class_status, layout, run_info
 from artifacts.class_status import Failure
 from artifacts.options import ADAMW, XAVIER
+from artifacts.tracking import trackers
 from datasets.base import JUDGE_ONLY
 from jobs import growth
 from jobs.assembly import Assembly
@@ -53,6 +54,8 @@ class Job:
         self.settings, self.place = settings, place or Place()
         if settings.run.seeds and settings.data.distribution == JUDGE_ONLY:
             raise ValueError("--distribution 1 judges images, which no seed changes: leave --seeds out.")
+        if settings.run.train:
+            trackers.require(settings.run.tracker)
         self.fresh = settings.run.fresh and not self.place.restarted
         if settings.run.fresh and not self.fresh:
             LOGGER.warning("A launcher started this command before: its classes continue instead of starting over.")

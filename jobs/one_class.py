@@ -16,6 +16,7 @@ from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.monitoring.drift import Drift
 from artifacts.options import BEST, recipe_sets
 from artifacts.run_state import STATE, RunState
+from artifacts.tracking import trackers
 from datasets.base import AnomalyDataset
 from jobs import card_writer, growth, official, review_pictures
 from jobs.assembly import Assembly
@@ -141,12 +142,13 @@ class ClassRun:
             self.assembly.train_loader(sets.train, self.seed),
             self.assembly.test_loader(sets.choosing, self.name),
         )
-        device = utils.device_name(self.assembly.device)
+        device, run = utils.device_name(self.assembly.device), self.settings.run
+        tracker = trackers.opener(run.tracker, run.results_path, self.name, kept)
         with run_info.recorded(self.folder, origin, device), sets.train.kept_pixels():
             run_info.write_images(self.folder, self.assembly.image_list(sets))
             if self.base and not self.state.weights:
                 self.glass.start_from(self.base.weights)
-            self.glass.trainer(*loaders, self.name, kept, selection, self.state)
+            self.glass.trainer(*loaders, self.name, kept, selection, self.state, tracker)
         self.has_state = True
 
     def _compare(self, weights: Path, threshold: model_card.Threshold | None) -> None:

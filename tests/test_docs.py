@@ -174,6 +174,15 @@ def test_python_of_serve_runs(exported, place):
     np.testing.assert_allclose(found["anomaly_map"], expected.map, atol=1e-5)
 
 
+def test_the_library_trains_and_scores_with_a_synthesis_of_its_page(place):
+    made, done = python("docs/library.md", place)
+    before = np.zeros((3, 8, 6), np.float32)
+    after, mask = made["stripe"](before, None, np.ones((8, 6), bool), np.random.default_rng(0))
+    assert mask.any(1).sum() in (1, 2) and np.array_equal((after < before).all(0), mask == 1)
+    assert done["net"].grid == (4, 4) and done["maps"].shape == (1, SIDE, SIDE) and 0 < done["scores"][0] < 1
+    assert done["curves"].shape == (7,) and done["curves"].isfinite().all()
+
+
 def test_the_preview_of_design_is_drawn(place):
     (command,) = [each.text for each in page("docs/design.md") if "preview" in each.text]
     assert "2 samples" in run(command, place)
@@ -181,4 +190,5 @@ def test_the_preview_of_design_is_drawn(place):
 
 
 def test_no_page_has_python_that_is_not_run():
-    assert {name for name, each in FOUND if each.python} == {"docs/factory.md", "docs/deploy.md", "docs/serve.md"}
+    pages = {"docs/factory.md", "docs/deploy.md", "docs/serve.md", "docs/library.md"}
+    assert {name for name, each in FOUND if each.python} == pages

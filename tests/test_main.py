@@ -19,6 +19,7 @@ from artifacts import options
 from artifacts.options import DataOptions, NetOptions, RunOptions
 from inference.predictor import Predictor
 from reporting import review
+from tests.helpers import trackers
 
 SIDE = 64
 
@@ -663,7 +664,7 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
     shutil.copy(trained[0] / nut / "../backbone.safetensors", results / nut / "..")
     path = results / nut / "state.pth"
     state = torch.load(path, weights_only=True)
-    for name in ("opacity", "defect_size", "real_defects", "real_share"):
+    for name in ("opacity", "defect_size", "real_defects", "real_share", "synthesis"):
         assert state["options"].pop(name) == getattr(DataOptions, name)
     torch.save(state, path)
     assert call(data, results).exit_code == 0
@@ -679,6 +680,10 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
         (("--defect_size", "0.001,1"), "two numbers 0.0078125<=x<=1"),
         (("--opacity", "0.5,1", "--mean", "0.3"), "takes the place of --mean and --std"),
         (("--real_share", "0.3"), "no effect without --real_defects"),
+        (("--synthesis", "nobodys:make"), "--synthesis nobodys:make: there is no module nobodys"),
+        (("--synthesis", "math:pi"), "--synthesis math:pi: math is no function: pi"),
+        (("--synthesis", "math:fsum"), "--synthesis math:fsum: TypeError: math.fsum() takes exactly one argument"),
+        (("--synthesis", "math:fsum", "--std", "0.3"), "--std: --synthesis decides how defects look"),
         (("--real_defects", "nowhere"), "nowhere is not a folder: check --real_defects"),
     ],
 )
@@ -709,3 +714,55 @@ def test_tiles_of_a_region_are_trained_calibrated_tested_and_predicted_alike(dat
         assert min(abs(score - each.score) for each in train) < 1e-6
     again = call(data, tmp_path / "out", dataset=own, **how)
     assert again.exit_code == 2 and "tile 32, now None" in again.output
+
+
+SQUARES = """
+def squares(image, texture, foreground, rng):
+    y, x = rng.integers(40, size=2)
+    mask = foreground * 0
+    mask[y : y + 24, x : x + 24] = 1
+    image[:, mask > 0] = 2.2  # nearly white
+    return image, mask
+"""
+
+
+def test_a_function_makes_the_defects_and_belongs_to_the_run(data, tmp_path, monkeypatch):
+    (tmp_path / "squares_to_learn.py").write_text(SQUARES)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"net": ("--iterations", 2), "dataset": ("--synthesis", "squares_to_learn:squares")}
+    outcome = call(data, tmp_path / "out", **given)
+    assert outcome.exit_code == 0, outcome.output
+    folder = tmp_path / "out/models/backbone_0/mvtec_nut"
+    kept = json.loads((folder / "result.json").read_text())["settings"]
+    assert kept["synthesis"] == "squares_to_learn:squares"
+    assert json.loads((folder / "run.json").read_text())["synthesis"] == "squares_to_learn:squares"
+    with Image.open(review.picture(folder, review.SYNTHETIC, 0)) as picture:  # white squares on dark noise
+        assert np.asarray(picture.convert("L"))[:, picture.width // 2 :].max() > 200
+    again = call(data, tmp_path / "out", net=given["net"])
+    assert again.exit_code == 2 and "synthesis squares_to_learn:squares, now None" in again.output
+    state = torch.load(folder / "state.pth", weights_only=True)
+    torch.save(state | {"finished": False}, folder / "state.pth")
+    (tmp_path / "squares_to_learn.py").write_text(SQUARES + "# another\n")
+    changed = call(data, tmp_path / "out", **given)
+    assert changed.exit_code == 2 and "began with other images, or another squares_to_learn:squares" in changed.output
+
+
+def test_curves_go_to_the_tracker_that_is_asked_for(data, tmp_path, monkeypatch):
+    group = ("--tracker", "wandb")
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    missing = call(data, tmp_path / "out", group=group)
+    assert missing.exit_code == 2 and "--tracker wandb needs its package: pip install wandb" in missing.output
+    assert len(missing.output.splitlines()) == 1
+    monkeypatch.delitem(sys.modules, "wandb")
+    trackers.install(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    outcome = call(data, tmp_path / "out", group=group, net=("--iterations", 2))
+    assert outcome.exit_code == 0, outcome.output
+    folder = tmp_path / "out/models/backbone_0/mvtec_nut"
+    lines = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
+    expected = [[tag, value, line.get("iteration", line.get("epoch"))] for line in lines
+                for tag, value in line.items() if tag not in ("iteration", "epoch")]  # fmt: skip
+    sent = [each[2:] for each in trackers.told(tmp_path / "told") if each[0] == "metric"]
+    assert sorted(sent) == sorted(expected) and [each[0] for each in sent if each[0] == "i-auroc"] == ["i-auroc"]
+    monkeypatch.delitem(sys.modules, "wandb")

@@ -8,7 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {path.parent for path in ROOT.glob("*/**/*.py") if not {".venv", "results"} & set(path.parts)} | {ROOT}
 SOURCES = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
-ELSEWHERE = {"program.py", "spawning.py", "in.py", "schematic.py", "__init__.py"}  # made by tests
+ELSEWHERE = {"program.py", "spawning.py", "in.py", "schematic.py", "__init__.py", "wandb.py"}
+ELSEWHERE |= {"ours_to_try.py", "broken_to_try.py", "squares_to_learn.py"}
+ELSEWHERE |= {"mlflow/__init__.py", "mlflow/entities.py", "mlflow/exceptions.py"}
 
 
 def missing(path: Path) -> set[str]:

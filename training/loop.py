@@ -14,6 +14,8 @@ import utils
 from artifacts import checkpoint
 from artifacts.options import CONSTANT
 from artifacts.run_state import RunState, Saver
+from artifacts.tensorboard import open_writer
+from artifacts.tracking.trackers import Open
 from metrics import ABSENT
 from system.signals import Interrupts
 from training import feature_cache
@@ -75,6 +77,7 @@ def train(
     options: dict[str, str | int | float | bool],
     selection: Selection,
     state: RunState,
+    tracker: Open = open_writer,
 ) -> None:
     """Train a class from its state on; where the device lacks memory for the features, keep them on the host.
 
@@ -86,20 +89,22 @@ def train(
         options: kept with the state, to tell runs apart.
         selection: which epoch is kept, and whether training stops early.
         state: what the class folder holds; it is brought up to date in place.
+        tracker: opens what takes the curves.
 
     Raises:
         FloatingPointError: the loss is not finite.
         ValueError: the state belongs to other networks, or to the other hypothesis.
     """
+    given = (method, train_loader, test_loader, name, options, selection, state)
     places = [method.cache, "host"] if method.cache in ("auto", "device") else [method.cache]
     for place in places[:-1]:
         try:
-            return Trainer(method, train_loader, test_loader, name, options, selection, state, place).run()
+            return Trainer(*given, place, tracker).run()
         except torch.OutOfMemoryError:
             LOGGER.warning("%s: out of device memory. It continues from the last saved state with --cache host.", name)
         torch.cuda.empty_cache()  # here, as the exception above held the frames, and they the tensors
         state.reload(method.ckpt_dir)
-    return Trainer(method, train_loader, test_loader, name, options, selection, state, places[-1]).run()
+    return Trainer(*given, places[-1], tracker).run()
 
 
 class Trainer:
@@ -115,7 +120,9 @@ class Trainer:
         selection: Selection,
         state: RunState,
         place: str,
+        tracker: Open = open_writer,
     ) -> None:
+        self.tracker = tracker
         self.method, self.train_loader, self.test_loader = method, train_loader, test_loader
         self.name, self.selection, self.state = name, selection, state
         place = "off" if "backbone" in method.optimizers else place
@@ -140,7 +147,8 @@ class Trainer:
         """Train until the last iteration, or until the selection stops; the networks then have the latest weights."""
         method, state = self.method, self.state
         self._begin()
-        progress = Progress(self.name, self.iterations, self.steps, state.iteration, state.epoch, method.ckpt_dir)
+        where = (self.iterations, self.steps, state.iteration, state.epoch)
+        progress = Progress(self.name, *where, method.ckpt_dir, self.tracker)
         with closing(progress), Interrupts(hold=True) as interrupts:
             while state.epoch < math.ceil(self.iterations / self.steps):
                 self._train_epoch(progress, interrupts)

@@ -1,7 +1,8 @@
-"""What a person sees while a class trains: one bar (or plain lines), and TensorBoard's curves."""
+"""What a person sees while a class trains: one bar (or plain lines), and its curves."""
 
 import logging
 import math
+import sys
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -12,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 import utils
-from artifacts import class_status, layout
+from artifacts import class_status
 from artifacts.class_status import Standing
 from artifacts.curves import EPOCH, ITERATION, NOISE_LOSS, CurveWriter
 from artifacts.options import QUICK, RECIPES
-from artifacts.tensorboard import ScalarWriter
+from artifacts.tensorboard import open_writer
 from artifacts.test_scores import EVALUATIONS, RAW
+from artifacts.tracking.trackers import Open
 from system.progress_bar import hidden
 
 LOGGER = logging.getLogger(__name__)
@@ -59,10 +61,13 @@ class Progress:
         steps: iterations of an epoch; the last may have fewer.
         start: the iteration over the whole run that comes first, counted from 0; above 0 in a continued run.
         epoch: the epoch that comes first, or is under way, counted from 0.
-        folder: of the class; TensorBoard's files go to tb/ in it.
+        folder: of the class.
+        tracker: opens what takes the curves, beside curves.jsonl: TensorBoard's files in the folder by default.
     """
 
-    def __init__(self, name: str, iterations: int, steps: int, start: int, epoch: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, iterations: int, steps: int, start: int, epoch: int, folder: Path, tracker: Open = open_writer
+    ) -> None:  # fmt: skip
         self.name, self.epochs = name, math.ceil(iterations / steps)
         self.steps, self.iteration = steps, start
         self.steps_left, self.steps_done = iterations - start, 0
@@ -75,7 +80,7 @@ class Progress:
         self.folder, self.last_record = folder, -math.inf
         self.bar = tqdm(total=iterations, initial=start, desc=name, unit="it", disable=hidden())
         self.written = CurveWriter(folder, start, epoch)
-        self.writer = ScalarWriter(folder / layout.TENSORBOARD, start)
+        self.writer = tracker(folder, start)
 
     def step(self, curves: torch.Tensor, pictures: list[str]) -> None:
         """Move on by one iteration, with its values of CURVES, [7] on any device, and the pictures of its batch."""
@@ -114,10 +119,9 @@ class Progress:
         for row, (_, pictures) in zip(rows, self.waiting, strict=True):
             if not np.isfinite(row[CURVES.index("loss")]):
                 raise FloatingPointError(self._not_finite(pictures))
-            for tag, value in zip(CURVES, row, strict=True):
-                if np.isfinite(value):
-                    self.writer.add(tag, value, self.iteration)
-            self.written.add(ITERATION, self.iteration, dict(zip(CURVES, row, strict=True)))
+            values = dict(zip(CURVES, row, strict=True))
+            self.writer.add(ITERATION, self.iteration, values)
+            self.written.add(ITERATION, self.iteration, values)
             self.iteration += 1
             self.curves.append(row)
         self.waiting.clear()
@@ -158,9 +162,7 @@ class Progress:
         """
         values = {tag: record[key] for tag, key in EVALUATIONS.items()}
         values |= {tag: raw[key] for tag, key in RAW.items()} if raw else {}
-        for tag, value in values.items():
-            if np.isfinite(value):
-                self.writer.add(tag, value, epoch)
+        self.writer.add(EPOCH, epoch, values)
         self.written.add(EPOCH, epoch, values)
         self.written.flush()
         self.writer.flush()  # before a state is saved that stands behind it
@@ -199,11 +201,11 @@ class Progress:
         class_status.write_standing(self.folder, Standing(epoch, self.epochs, seconds, self.shown.get("best", "")))
 
     def close(self) -> None:
-        """End the bar, write what TensorBoard still holds back, and keep where a class stands that was stopped."""
+        """End the bar, write what the tracker still holds back, and keep where a class stands that was stopped."""
         self.bar.close()
         with suppress(OSError):  # which may be why training ends
             self._record(self.last_record, None)
-        self.writer.close()
+        self.writer.close(failed=sys.exc_info()[0] is not None)
 
 
 def rough_time(seconds: float) -> str:

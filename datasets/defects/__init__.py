@@ -1,1 +1,1 @@
-"""Confirmed defects, which take part in the synthesis of local anomalies."""
+"""Where local anomalies come from beside the release's synthesis: confirmed defects, a function of one's own."""

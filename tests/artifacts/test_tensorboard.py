@@ -59,7 +59,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     try:
         with pytest.raises(OSError, match=f"{tmp_path} cannot be written .*: make room"):  # noqa: PT012
             for step in range(10_000):
-                writer.add("loss", 1.0, step)
+                writer.add("iteration", step, {"loss": 1.0})
                 writer.flush()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -22,11 +22,11 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}\S.*\n)(?: {4}.*\n)*)")
 NO_COMMANDS = "dtd/images/<texture>"  # begins the one block that shows folders
 ASSIGNMENT = re.compile(r"([A-Z_]+)=")
-OTHERS = {"source", "export", "for", "done", "curl", "docker", "pip", "sudo", "journalctl", "trtexec"}
+OTHERS = {"source", "export", "for", "done", "curl", "docker", "pip", "sudo", "journalctl", "trtexec", "tensorboard"}
 CLICK = ("predict", "serve", "export", "report", "status", "reproduce", "benchmark", "demo")
 SCRIPTS = {"shell/run-demo.sh": "demo", "benchmarks/gpu.sh": "benchmarks.gpu"}  # they hand their arguments on
 NOT_OPTIONS = {"shell/run-tests.sh", "benchmarks/run.sh", "benchmarks/peers/all.sh", "shell/slurm-array.sh"}
-SYSTEM = {"MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS"}  # settings that no script of ours reads
+SYSTEM = {"MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS", "WANDB_MODE"}  # settings that no script of ours reads
 STANDS_FOR = {"net": [], "dataset": ["-d", "screw", "mvtec", "DATA"]}  # what "..." is
 
 

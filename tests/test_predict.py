@@ -227,7 +227,7 @@ def test_marked_region(folder):
 def test_checkpoints_of_the_authors_take_the_papers_settings(tmp_path, monkeypatch, caplog):
     asked = {}
 
-    def load(name: str, weights: str, imagesize: tuple[int, int]) -> torch.nn.Module:
+    def load(name: str, weights: str, imagesize: tuple[int, int], _: str) -> torch.nn.Module:
         asked.update(name=name, weights=weights, imagesize=imagesize)
         return backbones_load("wideresnet50", "random", imagesize)
 

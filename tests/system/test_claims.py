@@ -123,7 +123,7 @@ def test_a_clock_that_is_set_lets_no_other_process_pass_for_the_owner(folder, tm
     assert claims.holder(folder) is None
 
 
-@pytest.mark.parametrize("started", [psutil.Process().create_time(), 0.0])
+@pytest.mark.parametrize("started", [psutil.Process().create_time(), 0.0], ids=["own", "none"])
 def test_a_claim_that_does_not_say_what_starts_are_told_from_is_judged_too(folder, started):
     path = write_claim(folder, started=started)
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "booted"}))

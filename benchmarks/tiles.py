@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE = (2000, 3000)  # of the pictures
 DIAMETERS = (12, 18, 30)  # pixels, of the defects
 CONTRAST = 60  # gray values between a defect and what it lies on
-TILE, OVERLAP, IMAGESIZE = 300, 30, 256
+IMAGESIZE = 256
 TRAINING, GOOD, DEFECTS = 15, 12, 5  # pictures: to train and calibrate with, to count alarms on, of each diameter
 HELD_OUT = 0.6  # of the first
 NETWORK = ("--pretrain_embed_dimension", "192", "--target_embed_dimension", "192", "--dsc_hidden", "256")
@@ -73,14 +73,14 @@ def draw(root: Path) -> None:
                 Image.fromarray(mask).save(path.with_suffix(".mask"), "PNG")
 
 
-def train(root: Path, name: str, weights: str, iterations: int, tile: tuple[str, ...]) -> Path:
-    """Train by main.py; return the class folder."""
+def train(root: Path, name: str, weights: str, iterations: int, cut: tuple[str, ...]) -> Path:
+    """Train by main.py with options of tiles; return the class folder."""
     results = root / name
     command = [
         sys.executable, "main.py", "--results_path", str(results), "--false_alarm_rate", "0.1", "net",
         "-b", "resnet18",
         "--backbone_weights", weights, *NETWORK, "--recipe", "quick", "--iterations", str(iterations), "dataset",
-        "-d", "metal", "--num_workers", "1", "--imagesize", str(IMAGESIZE), "--calibration", str(HELD_OUT), *tile,
+        "-d", "metal", "--num_workers", "1", "--imagesize", str(IMAGESIZE), "--calibration", str(HELD_OUT), *cut,
         "folder", str(root / "data"),
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True)
@@ -129,14 +129,15 @@ def row(folder: Path, found: dict[str, list]) -> list[str]:
 @click.argument("root", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("--backbone_weights", default="imagenet", help="Weights of ResNet-18.")
 @click.option("--iterations", default=40, help="Of each training.")
-def main(root: Path, backbone_weights: str, iterations: int) -> None:
+@click.option("--tile", default=300, help="Side of the tiles in pixels; a tenth of it overlaps.")
+def main(root: Path, backbone_weights: str, iterations: int, tile: int) -> None:
     """Draw, train, score and count in FOLDER; print a table."""
     root = root.absolute()
     draw(root)
     print("| trained on | good, NG | " + " | ".join(f"{d} px, NG" for d in DIAMETERS) + " | alarms, 200 splits |")
     print("|---|" + "---|" * (len(DIAMETERS) + 2))
-    for name, tile in (("whole", ()), ("tiles", ("--tile", str(TILE), "--overlap", str(OVERLAP)))):
-        folder = train(root, name, backbone_weights, iterations, tile)
+    for name, cut in (("whole", ()), (f"tiles_{tile}", ("--tile", str(tile), "--overlap", str(tile // 10)))):
+        folder = train(root, name, backbone_weights, iterations, cut)
         print("|", " | ".join([name, *row(folder, score(root, folder))]), "|", flush=True)
 
 

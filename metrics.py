@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from artifacts.model_card import TYPICAL_SHARE
+from artifacts.model_card import typical
 
 EXACT_PIXELS = 2**26  # values kept before folding; 270 MB, 800 images of 288 x 288
 FOLD_SHIFT = 8  # low bits of a float32 that folding drops: 15 of the mantissa's 23 stay
@@ -198,7 +198,7 @@ class ImageScores:
         """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1, and paths where known."""
         self.scores.extend(np.asarray(scores, np.float64).tolist())
         self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
-        self.map_typical.extend(float(np.quantile(each[~np.isnan(each)], TYPICAL_SHARE)) for each in np.asarray(maps))
+        self.map_typical.extend(map(typical, np.asarray(maps)))
         self.labels.extend(np.asarray(labels).tolist())
         self.paths.extend(paths)
 
@@ -213,7 +213,7 @@ class ImageScores:
         return np.asarray(self.scores)[chosen], np.asarray(self.map_maxima)[chosen]
 
     def typical(self, label: int) -> np.ndarray:
-        """Return below which value TYPICAL_SHARE of each map lies, of the images with a label."""
+        """Return model_card.typical of the maps of the images with a label."""
         return np.asarray(self.map_typical)[np.asarray(self.labels, dtype=np.int64) == label]
 
 

@@ -17,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from filelock import FileLock, Timeout
 
 from artifacts.model_card import GIVEN, NG
 from images.reading import IMAGE_SUFFIXES, Found, find_files, holds_pictures, kind_of, writable
 from inference import calibration, score_file
 from inference.batch_run import COPY, LINK, Output, Run, is_own
+from inference.hub import access
 from inference.model_options import model_options, open_predictor
 from inference.predictor import Predictor
 from inference.score_file import ScoreFile
@@ -77,6 +79,7 @@ def main(
     calibrate: str | None, promise: str, inputs: tuple[str, ...], **model: object,
 ) -> None:  # fmt: skip
     """Score pictures, folders of pictures or patterns with a trained model; write scores.csv and overlays."""
+    refuse_beside_calibrate(calibrate is not None)
     if (calibrate is None) == (not inputs):
         raise click.UsageError("Missing argument 'INPUT...'." if not inputs else "--calibrate takes no INPUT.")
     log_to_screen()
@@ -96,6 +99,21 @@ def main(
     sys.exit(EXIT_UNREAD if not run.all_judged else EXIT_NG if fail_on_ng and run.counts[NG] else 0)
 
 
+def refuse_beside_calibrate(calibrates: bool) -> None:
+    """Refuse options that say nothing with --calibrate, and those that say nothing without.
+
+    Raises:
+        UsageError: one is given.
+    """
+    context = click.get_current_context()
+    wrong = ("shown", "save_maps", "sorting", "watch", "fail_on_ng", "out") if calibrates else ("promise",)
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if parameter.name in wrong and given:
+            what = "scores nothing" if calibrates else "is missing"
+            raise click.UsageError(f"{parameter.opts[0]}: --calibrate {what}, so this would do nothing: leave it out.")
+
+
 def _calibrate(
     folder: str, recursive: bool, out: Path, confident: bool, model: Path, checkpoint: Path | None,
     threshold: float | None, false_alarm_rate: float | None, **others: object,
@@ -105,6 +123,8 @@ def _calibrate(
     Raises:
         FileNotFoundError, ValueError, OSError: something is missing, damaged, or does not fit.
     """
+    if access.is_reference(model.as_posix()):
+        raise ValueError("--calibrate writes into the model: export a copy of it first, or take a class folder.")
     if threshold is not None or checkpoint is not None:
         raise ValueError("--calibrate finds the threshold of the model's own weights: leave --threshold, --checkpoint.")
     paths, _ = _collect((folder,), recursive, out)

@@ -46,7 +46,9 @@ def seed_folder(results_path: Path, seed: int) -> Path:
 
 
 def results_folders(results_path: Path) -> list[Path]:
-    """Return the results folders of the seeds, by seed; where there are none, the folder itself."""
+    """Return the results folders of the seeds, by seed; the folder itself where it has models, or there are none."""
+    if (results_path / MODELS).is_dir():
+        return [results_path]
     found = [path for path in results_path.glob(f"{_SEED}*") if path.name.removeprefix(_SEED).isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix(_SEED))) or [results_path]
 

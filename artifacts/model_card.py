@@ -442,6 +442,12 @@ def _at_most(most: int, count: int, share: float) -> float:
     return min(1.0, math.fsum(map(math.exp, logs)))
 
 
+def typical(anomaly_map: np.ndarray) -> float:
+    """Return below which value TYPICAL_SHARE of a map lies, of pixels that count: not NaN, nor 0 outside a region."""
+    counted = anomaly_map[anomaly_map > 0]
+    return float(np.quantile(counted, TYPICAL_SHARE)) if counted.size else 0.0
+
+
 def above(values: ArrayLike, threshold: float) -> np.ndarray:
     """Say of scores, or of an anomaly map's values, which are above a threshold; NaN is not.
 

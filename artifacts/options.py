@@ -22,6 +22,7 @@ TRAINING = "training"  # what is trained depends on it, so a run goes on only wi
 VAL_SPLIT = "val split"  # decides which test images epochs are chosen on
 COMPARED = "compared"  # runs that differ in it are told apart in tables of many runs
 LATER = "later"  # earlier versions lacked it: a run that does not record it had the default
+LOOK = "look"  # of synthetic defects: a model that grows may learn from others
 
 AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
 BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
@@ -104,8 +105,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 network = partial(option, shapes=(MODEL, TRAINING))
 trained = partial(option, shapes=(TRAINING,))
 sample = partial(option, shapes=(READER, TRAINING))
-later = partial(option, shapes=(TRAINING, LATER))
-look = partial(option, None, shapes=(READER, TRAINING, LATER))
+framed = partial(option, None, shapes=(READER, TRAINING, LATER))
+look = partial(option, shapes=(READER, TRAINING, LATER, LOOK))
+made_elsewhere = partial(option, shapes=(TRAINING, LATER, LOOK))  # what the reader is not told of
 random_transform = partial(option, 0, shapes=(READER, TRAINING), paper=0)
 
 
@@ -485,34 +487,36 @@ class DataOptions:
     )
     std: float = sample(0.1, "Standard deviation of beta.", paper=0.1, type=Number(0))
     opacity: tuple[float, float] | None = look(
+        None,
         "Draw the opacity of synthetic defects evenly from LOW to HIGH, at most 1, instead of 1 - beta by --mean and "
         "--std.",
         type=Span(Number(0, 1, min_open=True)),
         metavar="LOW,HIGH",
     )
     defect_size: tuple[float, float] | None = look(
+        None,
         "Size of synthetic defects: cells of the noise that shapes them, as shares of the picture's sides, rounded to "
         "powers of 1/2. By default 0.03,1.",
         type=Span(Number(LEAST_CELL, 1)),
         metavar="LOW,HIGH",
     )
-    real_defects: str | None = later(
+    real_defects: str | None = made_elsewhere(
         None,
         "Folder of pictures of confirmed defects, masks beside them (x_mask of x): cut-outs of these take the place of "
         "some synthetic defects.",
         metavar="FOLDER",
     )
-    real_share: float = later(
+    real_share: float = made_elsewhere(
         0.5, "Share of the local anomalies that --real_defects makes.", type=Number(0, 1, min_open=True)
     )
-    mask_mode: str = sample(
+    mask_mode: str = look(
         MIXED,
         "Mask of a synthetic defect: one Perlin mask, the union or the intersection of two, or mixed: each by chance.",
         paper=MIXED,
         type=click.Choice(MASK_MODES),
         compared=True,
     )
-    synthesis: str | None = later(
+    synthesis: str | None = made_elsewhere(
         None,
         "Function that makes the local anomalies in place of the paper's way: it gets image, texture, foreground and a "
         "random generator and returns the picture with its defect and the mask (docs/library.md).",
@@ -570,21 +574,17 @@ class DataOptions:
         "alone does, as released.",
         type=Number(0, 1, min_open=True),
     )
-    roi: str | None = sample(
-        None,
+    roi: str | None = framed(
         "Region of interest, in pixels of the camera's picture, or a picture that is black where nothing counts. "
         "Nothing outside it is looked at.",
         metavar="X,Y,W,H|FILE",
     )
-    tile: int | tuple[int, int] | None = sample(
-        None,
+    tile: int | tuple[int, int] | None = framed(
         "Cut large pictures into tiles of this size in pixels, for training, calibration and prediction.",
         type=Size(),
         metavar="N|HxW",
     )
-    overlap: int | None = sample(
-        None, "Overlap of tiles in pixels. By default a quarter of a tile.", type=click.IntRange(0)
-    )
+    overlap: int | None = framed("Overlap of tiles in pixels. By default a quarter of a tile.", type=click.IntRange(0))
     skip_broken: bool = option(
         False, "Leave out images that cannot be read, and count them.", shapes=(READER,), is_flag=True
     )
@@ -618,7 +618,7 @@ class DataOptions:
 
     def _refuse_look(self) -> None:
         """Refuse options that say how defects look where a function of one's own decides that."""
-        values = {name: getattr(self, name) for name in ("mean", "std", "defect_size")}
+        values = {name: getattr(self, name) for name in ("mean", "std", "defect_size", "mask_mode")}
         values |= {"opacity": self.opacity} if self.real_defects is None else {}
         given = [f"--{name}" for name, value in values.items() if value != getattr(DataOptions, name)]
         if given:

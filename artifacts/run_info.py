@@ -107,6 +107,23 @@ class ImageList:
 
     images: dict[str, Listed]
 
+    def uses(self, digests: Mapping[Path, str], root: Path) -> dict[Path, str]:
+        """Return the uses of those files that are known: by name and content, or under another name by content alone.
+
+        Args:
+            digests: of the files.
+            root: folder that names are below.
+        """
+        by_content = {each.sha256: each.use for each in self.images.values()}
+        found = {}
+        for path, digest in digests.items():
+            same = self.images.get(name_below(root, path))
+            if same is not None and same.sha256 == digest:  # of equal files each has its own use
+                found[path] = same.use
+            elif digest in by_content:
+                found[path] = by_content[digest]
+        return found
+
     def difference(self, other: "ImageList") -> str:
         """Say in how far another list, that of now, has other images; "" where they are the same."""
         before, now = ({name: each.sha256 for name, each in given.images.items()} for given in (self, other))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from artifacts import model_card, run_info
-from artifacts.model_card import TYPICAL_SHARE, Calibration, Card, Recalibration, Scale, Statistics, Summary, above
+from artifacts.model_card import Calibration, Card, Recalibration, Scale, Statistics, Summary, above
 from images.reading import SeveralPages, UnreadableImage, open_pages, open_rgb
 from inference.onnx_engine import sidecar
 from inference.predictor import ONNX, Predictor
@@ -34,10 +34,9 @@ def recalibrated(predictor: Predictor, folder: str, paths: Sequence[Path], rate:
     """
     card, scores, maxima, typical = predictor.engine.card, [], [], []
     for prediction in predictor.stream(_opened(paths, predictor.bits)):
-        seen = prediction.map[~np.isnan(prediction.map)]
         scores.append(prediction.score)
-        maxima.append(float(seen.max()))
-        typical.append(float(np.quantile(seen, TYPICAL_SHARE)))
+        maxima.append(float(np.nanmax(prediction.map)))
+        typical.append(model_card.typical(prediction.map))
     calibration = Calibration.of(model_card.GOOD_PICTURES, scores, maxima)
     threshold = calibration.recalibrated(rate, confident)
     old = None if card.threshold is None else card.threshold.score

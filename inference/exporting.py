@@ -31,6 +31,7 @@ from inference.onnx_engine import (
     VALID,
     OnnxEngine,
     sealed,
+    sidecar,
 )
 from inference.torch_engine import TorchEngine
 from inference.traced_model import TRACED_BATCH, DeployedModel
@@ -110,6 +111,7 @@ def export(engine: TorchEngine, kind: str, out: Path, opset: int) -> bool:
             LOGGER.error("%s is not kept: its answers differ by more than %g.", out, TOLERANCE)
             return False
         partial.replace(out)
+        sidecar(out).unlink(missing_ok=True)  # of an earlier file
     LOGGER.info("%s: %.1f MB.", out, out.stat().st_size / 1e6)
     return True
 

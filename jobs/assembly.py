@@ -111,9 +111,8 @@ class Assembly:
         official(test)  # refuses what does not fit, before any training
         known = {}
         if train is not None and earlier is not None:
-            uses = {each.sha256: each.use for each in earlier.images.values()}
             digests = self.contents([entry.image for entry in train.entries])
-            known = {path: uses[digest] for path, digest in digests.items() if digest in uses}
+            known = earlier.uses(digests, self.settings.data.data_path)
         sets = share_out(train, test, self.settings.selection, share, seed, known)
         if self.validated:
             sets = replace(sets, calibration=self._validation(classname))

@@ -36,8 +36,13 @@ def known_card(folder: Path) -> Card | None:
     return known if best and known.checkpoint == _checkpoint(*best, known.checkpoint.select) else None
 
 
-def with_rate(known: Card, false_alarm_rate: float) -> Card:
-    """Return a card with the threshold for another false-alarm rate; one set by `predict.py --calibrate` stays."""
+def with_rate(known: Card, false_alarm_rate: float, framing: dict[str, Any] | None) -> Card:
+    """Return a card with the threshold for another false-alarm rate; one set by `predict.py --calibrate` stays.
+
+    There is none for tests whose framing is another: `predict.py --calibrate --tile` sets thresholds for tiles alone.
+    """
+    if known.framing != framing:
+        return dataclasses.replace(known, threshold=None, scale=None)
     if known.recalibrations:
         return known
     return dataclasses.replace(known, threshold=_threshold(known.calibration, false_alarm_rate))

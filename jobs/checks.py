@@ -9,7 +9,7 @@ import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options, run_info
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import FURTHER, LATER, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions
+from artifacts.options import FURTHER, LATER, LOOK, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
@@ -171,7 +171,7 @@ def _check_base(settings: Settings, task: Task, glass: GLASS) -> None:
         ValueError: it does not, or there is none.
     """
     base = growth.read_base(settings, task)
-    own = {"data", growth.GROWN, *options.defaults(DataOptions, LATER)}  # of this training alone
+    own = {"data", growth.GROWN, *options.defaults(DataOptions, LOOK)}  # of this training alone
     found = {key: value for key, value in known_options(base.state.options).items() if key not in own}
     _check_settings(settings, task, base.folder, found, done=True)
     glass.load_weights(base.weights)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,10 @@ class Base:
     images: ImageList
     grown: str
 
-    def threshold(self, rate: float) -> Threshold | None:
-        """Return its threshold for a false-alarm rate; None where it has none."""
+    def threshold(self, rate: float, framing: dict[str, Any] | None) -> Threshold | None:
+        """Return its threshold for a false-alarm rate and a framing; None where it has none."""
         card = card_writer.known_card(self.folder)
-        return None if card is None else card_writer.with_rate(card, rate).threshold
+        return None if card is None else card_writer.with_rate(card, rate, framing).threshold
 
     def under_its_hypothesis(self, sets: ClassSets) -> ClassSets:
         """Return the images of a class for a training under the hypothesis of the model."""
@@ -143,7 +144,7 @@ def accept(results_path: Path, task: Task) -> None:
             task.folder.parent.mkdir(parents=True, exist_ok=True)
             grown.rename(task.folder)
             LOGGER.info("%s: the grown model is accepted: it lies in %s.", task.planned.name, task.folder)
-        elif GROWN not in RunState.load(task.folder).options:
+        elif grown.exists() or GROWN not in RunState.load(task.folder).options:
             raise ValueError(f"{grown} holds no model that has grown to its end: give --grow N in place of --accept.")
 
 

@@ -155,10 +155,12 @@ class ClassRun:
         """Hold the grown model against the one that it comes from, on images that neither was trained on."""
         base, held = self.base, self.sets.spoilt
         if held is None:
-            LOGGER.info("%s: no pictures are held out, which would tell the old model from the new one: dataset "
-                        "--calibration 0.1.", self.name)  # fmt: skip
+            advice = "" if self.assembly.validated else ": dataset --calibration 0.1"
+            LOGGER.info("%s: no training pictures are held out, which would tell the old model from the new one%s.",
+                        self.name, advice)  # fmt: skip
             return
-        models = {OLD: (base.weights, base.threshold(self.settings.run.false_alarm_rate)), NEW: (weights, threshold)}
+        old = base.threshold(self.settings.run.false_alarm_rate, self.framing)
+        models = {OLD: (base.weights, old), NEW: (weights, threshold)}
 
         def score(weights: Path, images: SyntheticDefects) -> ImageScores:
             self.glass.load_weights(weights)
@@ -187,7 +189,7 @@ class ClassRun:
             return evaluation.as_released
         known, rate = self._known_card(), self.settings.run.false_alarm_rate
         if known is not None:
-            described = card_writer.with_rate(known, rate)
+            described = card_writer.with_rate(known, rate, self.framing)
             return review_pictures.Colours(described.threshold, model_card.scale_of(described)).strip
         self.glass.load_weights(weights)
         found = card_writer.Scores(self._normals(), None)
@@ -200,6 +202,11 @@ class ClassRun:
             return self.calibrated
         test = self.sets.test
         return self._scored(test.part([k for k, entry in enumerate(test.entries) if not entry.is_anomaly]))
+
+    @property
+    def framing(self) -> dict[str, Any] | None:
+        """The tiles and the region of interest of the test, as model.json has them."""
+        return self.sets.test.framing.to_dict()
 
     @cached_property
     def calibrated(self) -> ImageScores | None:
@@ -214,9 +221,13 @@ class ClassRun:
         ours = self.settings.run.train or (known is None and not elsewhere)
         if ours and known is None:
             self._keep_backbone()  # of a test that is the first to name it
-        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate)
+        described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate, self.framing)
         self._check_unchanged()
-        if ours and described != known:
+        another = known is not None and known.framing != self.framing
+        if another:
+            LOGGER.warning("%s: the threshold in model.json is for other tiles or another region (predict.py "
+                           "--calibrate): this test has none.", self.name)  # fmt: skip
+        if ours and described != known and not another:
             model_card.write(self.folder, described)
         card_writer.say_verdicts(self.name, described.threshold, tested)
         return described

@@ -63,6 +63,10 @@ class Settings:
         _ = self.choices, self.selection  # refuse what is wrong with them before anything else is done
         if self.run.grow and len(self.choices) > 1:
             raise ValueError("--grow is about one backbone: give one -b.")
+        if self.run.seeds and any(choice.seed is not None for choice in self.choices):
+            raise ValueError("--seeds gives the seeds: leave .seed- out of -b.")
+        if self.run.seeds and (self.run.results_path / layout.MODELS).is_dir():
+            raise ValueError(f"{self.run.results_path} holds one training: give another --results_path for --seeds.")
 
     @classmethod
     def of(cls, run: RunOptions, net: NetOptions, data: DataOptions) -> "Settings":

@@ -664,12 +664,20 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
     shutil.copy(trained[0] / nut / "../backbone.safetensors", results / nut / "..")
     path = results / nut / "state.pth"
     state = torch.load(path, weights_only=True)
-    for name in ("opacity", "defect_size", "real_defects", "real_share", "synthesis"):
+    later = options.defaults(DataOptions, options.LATER)
+    assert {"opacity", "real_defects", "synthesis", "mask_mode", "roi", "tile", "overlap"} <= later.keys()
+    for name in later:
         assert state["options"].pop(name) == getattr(DataOptions, name)
     torch.save(state, path)
     assert call(data, results).exit_code == 0
-    refused = call(data, results, dataset=("--opacity", "0.1,0.5"))
-    assert refused.exit_code == 2 and "opacity None, now (0.1, 0.5)" in refused.output
+    for given, told in (
+        (("--opacity", "0.1,0.5"), "opacity None, now (0.1, 0.5)"),
+        (("--tile", 32), "tile None, now 32"),
+    ):
+        refused = call(data, results, dataset=given)
+        assert refused.exit_code == 2 and told in refused.output
+    torch.save(state | {"finished": False}, path)  # it was stopped: the same command goes on
+    assert call(data, results).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -680,6 +688,7 @@ def test_a_run_of_a_version_without_these_options_goes_on(data, trained, tmp_pat
         (("--defect_size", "0.001,1"), "two numbers 0.0078125<=x<=1"),
         (("--opacity", "0.5,1", "--mean", "0.3"), "takes the place of --mean and --std"),
         (("--real_share", "0.3"), "no effect without --real_defects"),
+        (("--synthesis", "math:fsum", "--mask_mode", "union"), "--mask_mode: --synthesis decides how defects look"),
         (("--synthesis", "nobodys:make"), "--synthesis nobodys:make: there is no module nobodys"),
         (("--synthesis", "math:pi"), "--synthesis math:pi: math is no function: pi"),
         (("--synthesis", "math:fsum"), "--synthesis math:fsum: TypeError: math.fsum() takes exactly one argument"),

@@ -1,8 +1,9 @@
 """Models on the Hugging Face Hub: `hf:USER/NAME[@REVISION]` to files here, checked; nothing in them is ever run.
 
 A repository holds one model, as export.py --push puts it there: either model.json, model.safetensors and, where the
-backbone's weights cannot be fetched by name, backbone.safetensors; or model.onnx. Only these are downloaded, into the
-cache of huggingface_hub, which also serves where there is no network.
+backbone's weights cannot be fetched by name, backbone.safetensors; or model.onnx, and model.onnx.json where it was
+calibrated after its export. Only these are downloaded, into the cache of huggingface_hub, which also serves where there
+is no network.
 """
 
 import re
@@ -15,8 +16,8 @@ from artifacts.model_card import Card
 
 PREFIX = "hf:"
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\S+))?")
-ONNX_FILE = "model.onnx"
-FILES = (model_card.FILE, layout.SHARED_FILE, layout.BACKBONE_FILE, ONNX_FILE)
+ONNX_FILE, CARD_FILE = "model.onnx", "model.onnx.json"
+FILES = (model_card.FILE, layout.SHARED_FILE, layout.BACKBONE_FILE, ONNX_FILE, CARD_FILE)
 BACKBONE_NAME = re.compile(r"(timm:)?[\w.]+")  # no address from which timm would load whatever lies there
 FETCHED = "imagenet"  # weights of a backbone that are fetched by its name
 TOKEN = "run `hf auth login`, or set HF_TOKEN"

@@ -1,7 +1,8 @@
 """A class folder or an exported file to a repository of the Hugging Face Hub, as inference.hub.access finds it there.
 
-Weights go as safetensors, never as the pickles of a class folder. The card goes without the command line of the
-training, whose paths are nobody's business. One commit replaces the model that a repository held before.
+Weights go as safetensors, never as the pickles of a class folder. The card of a class folder goes without the command
+line of the training, whose paths are nobody's business; an exported file has it inside, and a line says so. One commit
+replaces the model that a repository held before.
 """
 
 import logging
@@ -15,9 +16,9 @@ from safetensors.torch import save
 
 from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.model_card import Card
-from inference.hub.access import BACKBONE_NAME, FETCHED, FILES, ONNX_FILE, PREFIX, TOKEN, on_the_hub
+from inference.hub.access import BACKBONE_NAME, CARD_FILE, FETCHED, FILES, ONNX_FILE, PREFIX, TOKEN, on_the_hub
 from inference.hub.page import README, page
-from inference.onnx_engine import OnnxEngine
+from inference.onnx_engine import OnnxEngine, sidecar
 from inference.predictor import ONNX
 
 LOGGER = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def folder_content(folder: Path) -> tuple[Card, dict[str, bytes]]:
 
 
 def exported_content(file: Path) -> tuple[Card, dict[str, bytes]]:
-    """Return the card of an exported file, and the file.
+    """Return the card of an exported file, and the file, with the card beside it if there is one.
 
     Raises:
         ValueError, FileNotFoundError: there is none, it is damaged, or not one of export.py.
@@ -94,7 +95,8 @@ def exported_content(file: Path) -> tuple[Card, dict[str, bytes]]:
     card = OnnxEngine(file, "cpu").card
     if card.provenance.command:
         LOGGER.warning("%s tells the command line of its training: %s", file, card.provenance.command)
-    return card, {ONNX_FILE: file.read_bytes()}
+    names = {ONNX_FILE: file, CARD_FILE: sidecar(file)}
+    return card, {name: path.read_bytes() for name, path in names.items() if path.is_file()}
 
 
 def _result(folder: Path) -> class_results.Result | None:

@@ -289,3 +289,11 @@ def test_a_threshold_tells_how_many_more_images_its_rate_takes(count, rate, miss
     )
     assert found.missing == missing
     assert model_card.conformal_rank(count + missing, rate) <= count + missing
+
+
+def test_what_is_typical_of_a_map_is_told_by_what_counts() -> None:
+    whole = np.linspace(0.1, 0.9, 81).reshape(9, 9)
+    around = np.zeros((30, 30))
+    around[:9, :9], around[20:, 20:] = whole, np.nan
+    assert model_card.typical(whole) == model_card.typical(around) == pytest.approx(0.82)
+    assert model_card.typical(np.zeros((2, 2))) == 0

@@ -61,3 +61,13 @@ def test_a_list_of_images_is_read_as_it_was_written(tmp_path):
     (tmp_path / run_info.IMAGES_FILE).write_text('{"images": [1]}')
     with pytest.raises(ValueError, match="images.json is damaged"):
         run_info.read_images(tmp_path)
+
+
+def test_of_equal_files_each_has_its_own_use(tmp_path):
+    known = run_info.ImageList(
+        {name: run_info.Listed("same", use) for name, use in (("a.png", "train"), ("b.png", "calibration"))}
+    )
+    found = known.uses({tmp_path / name: "same" for name in ("a.png", "b.png", "new.png")}, tmp_path)
+    assert [found[tmp_path / name] for name in ("a.png", "b.png")] == ["train", "calibration"]
+    assert tmp_path / "new.png" in found
+    assert known.uses({tmp_path / "a.png": "other"}, tmp_path) == {}

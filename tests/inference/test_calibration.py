@@ -44,7 +44,7 @@ def test_the_threshold_is_a_score_of_todays_pictures_and_the_history_is_kept(mod
     first, second = model_card.read(model).recalibrations
     assert (first.folder, first.count, first.old, first.new) == ("monday", 4, 0.5, wanted.score)
     assert (second.count, second.false_alarm_rate, second.old) == (1, 0.4, wanted.score)  # the rate of before
-    assert card_writer.with_rate(model_card.read(model), 0.01) == model_card.read(model)  # main.py leaves it
+    assert card_writer.with_rate(card := model_card.read(model), 0.01, None) == card  # main.py leaves it
 
 
 def test_confidence_is_asked_for(model, tmp_path):
@@ -63,6 +63,7 @@ def test_a_model_of_whole_pictures_is_calibrated_for_tiles_and_a_region(model, t
     assert call("--model", model, "--calibrate", tmp_path / "in", *options).exit_code == 0
     predictor, card = Predictor(model), model_card.read(model)
     assert predictor.framing.tiling.size == (20, 20) and predictor.framing.roi == (5, 2, 50, 30)
+    assert card_writer.with_rate(card, 0.5, None).threshold is None  # main.py tests whole pictures
     found = predictor.predict(good)
     assert max(each.score for each in found) == card.calibration.scores[-1]
     assert [each.verdict for each in found] == ["OK"] * 3
@@ -79,6 +80,9 @@ def test_a_model_of_whole_pictures_is_calibrated_for_tiles_and_a_region(model, t
     ("options", "words"),
     [
         (("--calibrate", "in", "in"), "takes no INPUT"),
+        (("--calibrate", "in", "--fail_on_ng"), "--fail_on_ng: --calibrate scores nothing"),
+        (("--promise", "confident", "in"), "--promise: --calibrate is missing"),
+        (("--calibrate", "in", "--model", "hf:user/name"), "--calibrate writes into the model"),
         (("--calibrate", "in", "--threshold", "0.5"), "leave --threshold"),
         (("--calibrate", "nowhere"), "no picture there"),
         (("--calibrate", "broken"), "x.png"),

@@ -16,7 +16,10 @@ Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in datase
 Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ import backbones
 import common
 import utils
 from artifacts import checkpoint, layout
-from artifacts.options import MANIFOLD_RADII
+from artifacts.options import AUTO, MANIFOLD_RADII, WHITENED, XAVIER
 from artifacts.run_state import RunState
 from artifacts.tensorboard import open_writer
 from artifacts.tracking.trackers import Open
@@ -42,11 +45,13 @@ from training.evaluation import evaluate, test, whole
 from training.feature_cache import FeatureCache
 from training.hypothesis import is_hypersphere
 from training.loop import train
-from training.optimisation import first_matrix, optimizers_of, whitening
+from training.optimisation import PARTS, Moments, Start, choose_start, first_matrix, optimizers_of, whitening
 from training.progress import shares_right
 from training.replay import CudaGraphs, Replayed, make_capturable
 from training.scoring_head import Heads
 from training.selection import Selection
+
+LOGGER = logging.getLogger(__name__)
 
 PROJECT_EVERY = 5  # ascent steps
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis
@@ -110,6 +115,9 @@ class GLASS(nn.Module):
             train_backbone, LEAN.get(precision),
         )  # fmt: skip
         self._build_networks(target_embed_dimension, pre_proj, dsc_layers, dsc_hidden)
+        self.start, self.lr, self.begun = Start(dsc_init, dsc_optimizer), lr, False
+        if dsc_init == WHITENED:
+            first_matrix(self.discriminator, "--dsc_init whitened")
         self.optimizers = optimizers_of(self.discriminator, 2 * lr, dsc_optimizer)
         if pre_proj > 0:
             adam = torch.optim.Adam(self.pre_projection.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
@@ -129,7 +137,6 @@ class GLASS(nn.Module):
         self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
         self.meta_epochs, self.iterations, self.eval_epochs, self.limit = meta_epochs, iterations, eval_epochs, limit
         self.schedule, self.warmup, self.ema_decay = schedule, warmup, ema_decay
-        self.whitened = first_matrix(self.discriminator, "--dsc_init whitened") if dsc_init == "whitened" else None
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
         self.ascent_steps = step if mining else 0
         self.las, self.gas, self.project, self.manifold_radii = las == 1, gas == 1, project == 1, manifold_radii
@@ -249,26 +256,46 @@ class GLASS(nn.Module):
     def start_from(self, path: Path) -> None:
         """Let a new training begin with stored weights, as load_weights reads them, in place of drawn ones."""
         self.load_weights(path)
-        self.whitened = None
+        self.start = self.start._replace(dsc_init=XAVIER)
 
     @torch.no_grad()
-    def begin(self, train_loader: Iterable[dict], cache: FeatureCache | None = None) -> None:
-        """Prepare the weights of a new run: with --dsc_init whitened, whiten what the discriminator sees first."""
-        if self.whitened is not None:
-            rows = self._normal_rows(train_loader, cache)
-            self.whitened.copy_(self.whitened @ whitening(rows, self.noise))
-            self.whitened = None  # once, even where the run must begin again for lack of memory
+    def begin(self, train_loader: Iterable[dict], name: str, cache: FeatureCache | None = None) -> Start:
+        """Prepare a new run: choose what --dsc_init and --dsc_optimizer leave to the images of the class `name`, and
+        whiten what the discriminator sees first, if it shall; once, even where the run must begin again.
 
-    def _normal_rows(self, train_loader: Iterable[dict], cache: FeatureCache | None) -> Iterator[torch.Tensor]:
-        """Yield the adapted rows u [n, C] of all training images, without those on padding."""
+        Returns:
+            the start that the run has, for go_on.
+        """
+        if not self.begun and {AUTO, WHITENED} & {*self.start[:2]}:
+            parts = self._moments(train_loader, cache)
+            start = choose_start(self.start, parts, self.noise, self.discriminator, name)
+            if start.dsc_init == WHITENED:
+                matrix = first_matrix(self.discriminator, "--dsc_init whitened")
+                matrix.copy_(matrix @ whitening(reduce(add, parts), self.noise))
+            self.go_on(start)
+        self.begun = True
+        return self.start
+
+    def go_on(self, start: Start) -> None:
+        """Take up the start that a run had, before the state of its optimisers is restored."""
+        if start.dsc_optimizer != self.start.dsc_optimizer:
+            self.optimizers |= optimizers_of(self.discriminator, 2 * self.lr, start.dsc_optimizer)
+            if self.replayed is not None:
+                make_capturable(self.optimizers.values())
+        self.start = start
+
+    def _moments(self, train_loader: Iterable[dict], cache: FeatureCache | None) -> list[Moments]:
+        """Return the moments of the adapted rows u of the training images, without those on padding, in PARTS."""
+        parts = [Moments() for _ in range(PARTS)]
         if cache is None:
             set_epoch(train_loader, 0, "center")
         for batch in train_loader if cache is None else cache.batches():
-            kept = padding.rows_inside(batch, self.grid)
-            rows = (
-                self._embed(batch["image"]) if cache is None else self.patch_embedding.merge(cache.get(batch["index"]))
-            )
-            yield self.adapt(rows if kept is None else rows[utils.send(kept, self.device)])
+            merge, index, valid = self.patch_embedding.merge, batch["index"], batch.get("valid")
+            rows = self.adapt(self._embed(batch["image"]) if cache is None else merge(cache.get(index)))
+            inside = None if valid is None else utils.send(padding.cells_inside(valid, self.grid), self.device)
+            for k, own in enumerate(rows.unflatten(0, (len(index), -1))):
+                parts[int(index[k]) % PARTS].take(own if inside is None else own[inside[k]])
+        return [part for part in parts if part.count]
 
     def train_step(
         self, batch: dict, center: torch.Tensor, generator: torch.Generator, cache: FeatureCache | None = None

@@ -28,8 +28,8 @@ AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
 BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
 PRECISIONS = ("fp32", "tf32", "bf16")
 CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
-XAVIER, WHITENED = STARTS = ("xavier", "whitened")  # --dsc_init
-ADAMW, MUON = OPTIMIZERS = ("adamw", "muon")  # --dsc_optimizer
+XAVIER, WHITENED, _ = STARTS = ("xavier", "whitened", AUTO)  # --dsc_init
+ADAMW, MUON, _ = OPTIMIZERS = ("adamw", "muon", AUTO)  # --dsc_optimizer
 FOCAL, BCE = LOCAL_LOSSES = ("focal", "bce")  # --local_loss
 MIXED = "mixed"  # --mask_mode
 MASK_MODES = (MIXED, "one", "union", "intersection")
@@ -361,14 +361,15 @@ class NetOptions:
     dsc_init: str = network(
         XAVIER,
         "Experimental. whitened: the discriminator's first matrix begins with the inverse root of the features' "
-        "covariance, so that it sees the noise from the start.",
+        "covariance, so that it sees the noise from the start. auto: so where training images held out vary as the "
+        "others do.",
         paper=XAVIER,
         type=click.Choice(STARTS),
         compared=True,
     )
     dsc_optimizer: str = network(
         ADAMW,
-        "Experimental. muon: train the discriminator's first matrix with Muon.",
+        "Experimental. muon: train the discriminator's first matrix with Muon. auto: where --dsc_init auto whitens.",
         paper=ADAMW,
         type=click.Choice(OPTIMIZERS),
         compared=True,

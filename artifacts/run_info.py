@@ -157,8 +157,10 @@ def read_images(folder: Path) -> ImageList | None:
 
 
 @contextmanager
-def recorded(folder: Path, origin: dict[str, Any], device: str) -> Iterator[None]:
+def recorded(folder: Path, origin: dict[str, Any], device: str) -> Iterator[dict[str, Any]]:
     """Keep run.json in a folder: what is made there, and this session, which lasts as long as the block.
+
+    The block gets the content, and may add what is known at its end.
 
     Raises:
         OSError: it cannot be written.
@@ -170,7 +172,7 @@ def recorded(folder: Path, origin: dict[str, Any], device: str) -> Iterator[None
     _write(path, content)
     began = _cpu_seconds()
     try:
-        yield
+        yield content
     except BaseException as error:
         session |= {"ended": date(), "cpu_s": _cpu_seconds(since=began), "outcome": f"{type(error).__name__}: {error}"}
         with suppress(OSError):  # which may be the error itself

@@ -41,6 +41,7 @@ class RunState:
         averaged: their running average, by network; empty where none is kept.
         optimizers: optimiser states, by network.
         options: what the run was started with, as plain values.
+        start: how it began, a training.optimisation.Start as plain values; empty in states of earlier versions.
     """
 
     epoch: int = 0
@@ -56,6 +57,7 @@ class RunState:
     averaged: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
 
     @property
     def last_epoch(self) -> float:

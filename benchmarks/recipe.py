@@ -1,5 +1,6 @@
 """Trains by recipes and shows what each ingredient does, by running main.py and reading what it leaves.
 
+    python -m benchmarks.recipe photographs DATA   writes two classes more
     python -m benchmarks.recipe run --runs RUNS --weights FILE -c screw --seed 0 --iterations 320 DATA TEXTURES
     python -m benchmarks.recipe collect RUNS        into benchmarks/data/recipe.json
     python -m benchmarks.recipe table               of that file
@@ -19,6 +20,7 @@ from string import Template
 from typing import Any
 
 import click
+import numpy as np
 
 from artifacts import checkpoint, layout
 from artifacts.class_results import METRICS, RESULT_FILE
@@ -28,15 +30,18 @@ from artifacts.run_info import RUN_FILE
 from artifacts.run_state import RunState
 from artifacts.test_scores import EVALUATIONS, RAW
 from benchmarks.peers import table as peers
+from preparation import demo_data
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "benchmarks" / "data" / "recipe.json"
 INGREDIENTS = {  # of the training; the average is one more
     "rate": ("lr",),
     "cosine": ("schedule", "warmup"),
-    "start": ("dsc_init", "dsc_optimizer"),
+    "whitened": ("dsc_init",),
+    "muon": ("dsc_optimizer",),
 }
 SETS = RECIPES[QUICK] | {"dsc_init": WHITENED, "dsc_optimizer": MUON}
+GRAVEL = (160, 120, 30)  # see demo_data.COUNTS
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 SPREAD = 5  # evaluations
 PROGRAM = f"""import sys
@@ -66,7 +71,8 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     PAPER: (),
     **{each: (each,) for each in OF_QUICK},
     QUICK: OF_QUICK,
-    "start": (*OF_QUICK, "start"),
+    MUON: (*OF_QUICK, MUON),
+    "start": (*OF_QUICK, WHITENED, MUON),
 }
 SECTION = """## Recipes
 
@@ -272,6 +278,17 @@ def run_command(
                         train(Plan(**plan), name, seed, length, TRAININGS[each])
                     except subprocess.CalledProcessError as error:
                         sys.exit(error.returncode)
+
+
+@main.command("photographs")
+@click.argument("data", type=click.Path(path_type=Path))
+def photographs_command(data: Path) -> None:
+    """Write two classes of gravel into DATA: to train on, parts of one half of a photograph; to test, parts of the
+    same half (gravel_near), or of the other (gravel_far), with painted defects.
+    """
+    first, second = demo_data.halve(demo_data.source("gravel"), 1)
+    for name, tested in (("gravel_near", first), ("gravel_far", second)):
+        demo_data.build_class(data / name, first, tested, np.random.default_rng(200), GRAVEL)
 
 
 @main.command("collect")

@@ -10,7 +10,7 @@ import torch
 import utils
 from artifacts import class_status, layout, run_info
 from artifacts.class_status import Failure
-from artifacts.options import ADAMW, XAVIER
+from artifacts.options import ADAMW, AUTO, XAVIER
 from artifacts.tracking import trackers
 from datasets.base import JUDGE_ONLY
 from jobs import growth
@@ -34,7 +34,7 @@ NO_TEXTURES = (
 )
 EXPERIMENTAL = (
     "%s: experimental. On classes whose test normals differ from the training normals it may cost accuracy: compare "
-    "with a run without it."
+    "with a run without it, or let auto choose."
 )
 
 
@@ -68,7 +68,7 @@ class Job:
         self.told: set[str] = set()  # classes whose images were checked
         for name, default in (("dsc_init", XAVIER), ("dsc_optimizer", ADAMW)):
             value = getattr(settings.net, name)
-            if settings.run.train and value != default:
+            if settings.run.train and value not in (default, AUTO):
                 LOGGER.warning(EXPERIMENTAL, f"--{name} {value}")
         for name in ("cuda_graph", "triton"):
             if settings.run.train and getattr(settings.net, name) and device.type != "cuda":

@@ -144,11 +144,12 @@ class ClassRun:
         )
         device, run = utils.device_name(self.assembly.device), self.settings.run
         tracker = trackers.opener(run.tracker, run.results_path, self.name, kept)
-        with run_info.recorded(self.folder, origin, device), sets.train.kept_pixels():
+        with run_info.recorded(self.folder, origin, device) as record, sets.train.kept_pixels():
             run_info.write_images(self.folder, self.assembly.image_list(sets))
             if self.base and not self.state.weights:
                 self.glass.start_from(self.base.weights)
             self.glass.trainer(*loaders, self.name, kept, selection, self.state, tracker)
+            record["start"] = self.state.start
         self.has_state = True
 
     def _compare(self, weights: Path, threshold: model_card.Threshold | None) -> None:

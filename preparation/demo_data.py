@@ -35,7 +35,8 @@ TEXTURES = (
 SIZE = 128  # pixels of a picture
 ZOOM = 16  # least pixels of a photograph in a texture: smooth ones are as foreign to a class as rough ones
 GRAY, CONTRAST = 115, 40  # mean and deviation the classes' photographs are brought to; zero padding is 115, too
-TRAIN, GOOD, BAD, TILES = 48, 20, 8, 12  # images to train on, normal ones to test, of each defect, of each texture
+COUNTS = (48, 20, 8)  # images to train on, normal ones to test, of each defect
+TILES = 12  # of each texture
 BLUR = 4.0  # pixels, of the baseline's differences
 
 Defect = tuple[np.ndarray, float, float]  # mask [SIZE, SIZE] in {0, 1}; opacity; brightness, as of paint
@@ -161,15 +162,18 @@ def save_gray(path: Path, pixels: np.ndarray) -> None:
     atomic_write(path, drawing.encode_png(np.repeat(gray[..., None], 3, axis=2)))
 
 
-def build_class(root: Path, train: Source, test: Source, rng: np.random.Generator) -> None:
-    """Write the pictures of a class and their masks."""
-    for i in range(TRAIN):
+def build_class(
+    root: Path, train: Source, test: Source, rng: np.random.Generator, counts: tuple[int, int, int] = COUNTS
+) -> None:
+    """Write the pictures of a class and their masks; counts as COUNTS."""
+    to_train, good, bad = counts
+    for i in range(to_train):
         save_gray(root / "train" / "good" / f"{i:03d}.png", view(train, i, rng))
-    for i in range(GOOD):
+    for i in range(good):
         save_gray(root / "test" / "good" / f"{i:03d}.png", view(test, i, rng))
     for k, defect in enumerate(DEFECTS):
-        for i in range(BAD):
-            pixels, (mask, *how) = view(test, GOOD + k * BAD + i, rng), defect(rng)
+        for i in range(bad):
+            pixels, (mask, *how) = view(test, good + k * bad + i, rng), defect(rng)
             save_gray(root / "test" / defect.__name__ / f"{i:03d}.png", paint(pixels, mask, *how))
             save_gray(root / "ground_truth" / defect.__name__ / f"{i:03d}_mask.png", 255 * mask)
 
@@ -177,7 +181,7 @@ def build_class(root: Path, train: Source, test: Source, rng: np.random.Generato
 def build(folder: Path) -> None:
     """Write the data set, in MVTec AD's layout, and the textures; the same files each time."""
     for k, (classname, axis) in enumerate(CLASSES.items()):
-        build_class(folder / classname, *halve(source(classname), axis), np.random.default_rng(k))
+        build_class(folder / classname, *halve(source(classname), axis), np.random.default_rng(k), COUNTS)
     build_textures(folder / "textures", np.random.default_rng(len(CLASSES)))
 
 

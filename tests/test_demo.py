@@ -16,7 +16,7 @@ from preparation import demo_data
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the data set small."""
-    for name, value in {"TRAIN": 4, "GOOD": 2, "BAD": 1, "TILES": 1}.items():
+    for name, value in {"COUNTS": (4, 2, 1), "TILES": 1}.items():
         monkeypatch.setattr(demo_data, name, value)
 
 
@@ -49,7 +49,7 @@ def test_training_and_test_pictures_come_from_disjoint_halves(classname: str, ax
     seen, unseen = (
         np.stack([gray(path) for path in (tmp_path / part / "good").iterdir()]) for part in ("train", "test")
     )
-    assert (len(seen), len(unseen)) == (demo_data.TRAIN, demo_data.GOOD)
+    assert (len(seen), len(unseen)) == demo_data.COUNTS[:2]
     assert seen.max() <= 125 <= unseen.min()
     assert seen.min() < 20 and unseen.max() > 230  # all of the halves is used
 

@@ -612,6 +612,14 @@ def test_options_that_are_experimental_or_without_effect_are_named(data, tmp_pat
     assert (settings["dsc_init"], settings["dsc_optimizer"], settings["iterations"]) == ("whitened", "muon", 1)
 
 
+def test_a_start_that_the_images_chose_is_recorded(data, tmp_path):
+    outcome = call(data, tmp_path, net=["--dsc_init", "auto", "--dsc_optimizer", "auto", "--iterations", 1])
+    assert outcome.exit_code == 0 and "training images held out vary" in outcome.output, outcome.output
+    (path,) = tmp_path.rglob("run.json")
+    start = json.loads(path.read_text())["start"]
+    assert start["dsc_init"] in ("xavier", "whitened") and start["held_out_ratio"] > 0
+
+
 def test_a_run_of_before_goes_on_and_its_missing_options_had_their_defaults(trained, data, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(trained[0], results)

@@ -21,7 +21,7 @@ from system.signals import Interrupts
 from training import feature_cache
 from training.batches import TrainingBatches, steps_of_an_epoch
 from training.feature_cache import FeatureCache
-from training.optimisation import Average, rate_factor, set_rates
+from training.optimisation import Average, Start, rate_factor, set_rates
 from training.progress import Progress
 from training.selection import AUROCS, Selection
 
@@ -45,8 +45,11 @@ class Method(Protocol):
     warmup: int  # iterations in which the learning rate rises
     ema_decay: float  # of the running average of the weights; 0: none
 
-    def begin(self, train_loader: Iterable[dict], cache: FeatureCache | None = None) -> None:
-        """Prepare the weights of a new run."""
+    def begin(self, train_loader: Iterable[dict], name: str, cache: FeatureCache | None = None) -> Start:
+        """Prepare the weights and optimisers of a new run."""
+
+    def go_on(self, start: Start) -> None:
+        """Take up the start that a run had."""
 
     def pooled(self, images: torch.Tensor, evaluation: bool = False) -> list[torch.Tensor]:
         """Return the features of images that a cache keeps."""
@@ -137,7 +140,9 @@ class Trainer:
             LOGGER.warning("%s: the run's %d iterations end before --warmup %d: the learning rate never reaches --lr.",
                            name, self.iterations, method.warmup)  # fmt: skip
         if not state.weights:
-            method.begin(train_loader, self.cache)
+            state.start = method.begin(train_loader, name, self.cache)._asdict()
+        elif state.start:
+            method.go_on(Start(**state.start))
         self.average = Average(method.trained(), method.ema_decay)
         averaged = self.average.weights if method.ema_decay else None
         self.saver = Saver(method.ckpt_dir, method.trained(), method.optimizers, options, averaged)

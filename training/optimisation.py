@@ -3,18 +3,25 @@
 The paper has Adam, a constant rate, no average and xavier weights; all else is asked for by an option.
 """
 
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from artifacts.options import COSINE, MUON
+from artifacts.options import ADAMW, AUTO, COSINE, MUON, WHITENED, XAVIER
+
+LOGGER = logging.getLogger(__name__)
 
 MUON_RATE = 5  # times the discriminator's rate: updates of match_rms_adamw are about as long as Adam's
-LEAST_NOISE = 1e-6  # below it, directions without variance would be blown up without bound
+PARTS = 5  # of the training images, each held out once
+ALIKE = 1.08  # held_out_ratio up to which images held out vary as the others do
+LEAST_NOISE = 1e-6
 
 
 def rate_factor(iteration: int, total: int, schedule: str, warmup: int) -> float:
@@ -63,21 +70,108 @@ def first_matrix(discriminator: nn.Module, option: str) -> nn.Parameter:
     return discriminator.body[0][0].weight
 
 
-def whitening(rows: Iterable[torch.Tensor], noise: float) -> torch.Tensor:
+class Start(NamedTuple):
+    """How a training begins: --dsc_init, --dsc_optimizer, and the held_out_ratio that chose them, if one did."""
+
+    dsc_init: str = XAVIER
+    dsc_optimizer: str = ADAMW
+    held_out_ratio: float | None = None
+
+
+def choose_start(asked: Start, parts: Sequence["Moments"], noise: float, discriminator: nn.Module, name: str) -> Start:
+    """Choose what is asked to be chosen: WHITENED and MUON where images held out vary as the others do.
+
+    Args:
+        asked: where it is not AUTO it stays.
+        parts: see held_out_ratio.
+        noise: standard deviation of the noise.
+        discriminator: without a hidden layer there is nothing to choose.
+        name: the class, for the log.
+    """
+    if AUTO not in asked:
+        return asked
+    ratio = held_out_ratio(parts, noise) if len(parts) > 1 else math.inf
+    why = f"training images held out vary {ratio:.2f} times as much as the others (limit {ALIKE})"
+    alike = ratio <= ALIKE
+    if alike and not (hasattr(torch.optim, "Muon") and len(discriminator.body)):
+        why, alike = f"{why}, but it takes PyTorch 2.9 or later, and --dsc_layers 2 or more", False
+    chosen = (WHITENED, MUON) if alike else (XAVIER, ADAMW)
+    start = Start(*(new if old == AUTO else old for old, new in zip(asked[:2], chosen, strict=True)), round(ratio, 4))
+    LOGGER.info("%s: --dsc_init %s --dsc_optimizer %s: %s.", name, *start[:2], why)
+    return start
+
+
+class Moments:
+    """Count, sum and sum of products of rows [n, C], in double precision; those of two sets of rows add up."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.products = 0, 0, 0
+
+    def take(self, rows: torch.Tensor) -> None:
+        """Take in further rows [n, C]."""
+        rows = rows.double()
+        self.count, self.total = self.count + len(rows), self.total + rows.sum(0)
+        self.products = self.products + rows.T @ rows
+
+    def __add__(self, other: "Moments") -> "Moments":
+        both = Moments()
+        both.count, both.total = self.count + other.count, self.total + other.total
+        both.products = self.products + other.products
+        return both
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean row [C]."""
+        return self.total / self.count
+
+    def around(self, centre: torch.Tensor) -> torch.Tensor:
+        """Return the mean outer product of the rows' differences from a row [C], [C, C]: around their mean, their
+        covariance.
+        """
+        cross = self.mean.outer(centre)
+        return self.products / self.count - cross - cross.T + centre.outer(centre)
+
+
+def whitening(rows: Moments, noise: float) -> torch.Tensor:
     """Return (cov + noise² I)^(-1/2) of rows, scaled to the length of the identity, float32 [C, C].
 
     Args:
-        rows: [n, C] at a time, at least one.
+        rows: at least one.
         noise: standard deviation of what the discriminator shall see.
     """
-    count, total, squares = 0, 0, 0
-    for some in rows:
-        some = some.double()
-        count, total, squares = count + len(some), total + some.sum(0), squares + some.T @ some
-    mean = total / count
-    values, vectors = torch.linalg.eigh(squares / count - mean.outer(mean))
-    root = (vectors * (values.clamp_min(0) + max(noise, LEAST_NOISE) ** 2).rsqrt()) @ vectors.T
+    values, vectors = torch.linalg.eigh(rows.around(rows.mean))
+    root = (vectors * (values.clamp_min(0) + _floor(noise)).rsqrt()) @ vectors.T
     return (root * math.sqrt(len(root)) / root.norm()).float()
+
+
+def held_out_ratio(parts: Sequence[Moments], noise: float) -> float:
+    """Return how many times as much images held out vary as the others, where those vary least.
+
+    The noise shows in the directions in which normal rows hardly vary, their quietest quarter. If rows of other images
+    vary as little there, the ratio is near 1. If they vary more, the quarter is one of the images that were looked at
+    and not of the class: a discriminator that goes by it takes new good images for noise.
+
+    Args:
+        parts: of the images' rows; each is held out once. At least two, none empty.
+        noise: standard deviation; its variance is added to both.
+
+    Returns:
+        the mean over directions and parts.
+    """
+    ratios = []
+    for k, part in enumerate(parts):
+        rest = reduce(add, [*parts[:k], *parts[k + 1 :]])
+        values, vectors = torch.linalg.eigh(rest.around(rest.mean))
+        quiet = vectors[:, : max(1, len(values) // 4)]
+        there = values[: quiet.shape[1]].clamp_min(0) + _floor(noise)
+        here = ((part.around(rest.mean) @ quiet) * quiet).sum(0) + _floor(noise)
+        ratios.append((here / there).mean().item())
+    return sum(ratios) / len(ratios)
+
+
+def _floor(noise: float) -> float:
+    """Return the variance of a noise, and so much that no direction is blown up without bound."""
+    return max(noise, LEAST_NOISE) ** 2
 
 
 class Average:

@@ -32,10 +32,10 @@ def test_paper_comes_first_and_seeds_are_averaged():
     paper = [a_record(0, [], 0.6, [0.5, 0.7, 0.6, 0.4, 0.6]), a_record(1, [], 0.6, [0.5] * 5)]
     lines = recipe.table([*quick, a_record(0, ["rate"], 0.7, [0.7] * 4), *paper]).splitlines()[2:]
     start = "| nut | resnet18 | manifold | 64 | fp32 | 320 |"
-    assert lines[0] == f"{start} 2 |  |  |  |  | paper | 60.0 ± 0.0 | 90.0 ± 0.0 | - | 15.0 | 0.0 | 2 |"
-    assert lines[1] == f"{start} 1 | x |  |  |  |  | 70.0 | 90.0 | - | - | - | 2 |"
+    assert lines[0] == f"{start} 2 |  |  |  |  |  | paper | 60.0 ± 0.0 | 90.0 ± 0.0 | - | 15.0 | 0.0 | 2 |"
+    assert lines[1] == f"{start} 1 | x |  |  |  |  |  | 70.0 | 90.0 | - | - | - | 2 |"
     assert lines[2].startswith(
-        "| nut | resnet18 | manifold | 64 | fp32 | 320 | 2 | x | x |  | x | quick | 81.0 ± 1.4 |"
+        "| nut | resnet18 | manifold | 64 | fp32 | 320 | 2 | x | x |  |  | x | quick | 81.0 ± 1.4 |"
     ) and lines[2].endswith("| 1.0 | 0.0 | 2 |")
 
 
@@ -68,7 +68,7 @@ def test_a_training_gives_a_record_of_its_averages_and_one_of_its_own_weights(pl
     assert before == {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
     assert CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).exit_code == 0
     assert len(json.loads(recipe.DATA.read_text())) == 2
-    assert "| nut | resnet18 | manifold | 64 | fp32 | 6 | 1 | x | x |  | x | quick |" in recipe.section()
+    assert "| nut | resnet18 | manifold | 64 | fp32 | 6 | 1 | x | x |  |  | x | quick |" in recipe.section()
 
 
 def test_an_unfinished_training_is_not_collected_and_goes_on(plan):
@@ -78,6 +78,18 @@ def test_an_unfinished_training_is_not_collected_and_goes_on(plan):
     assert "0 records" in CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).output
     recipe.train(plan, "nut", 0, 2, ())
     assert "2 records" in CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).output
+
+
+def test_gravel_is_tested_on_the_half_it_was_trained_on_or_on_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "GRAVEL", (3, 2, 1))
+    assert CliRunner().invoke(recipe.main, ["photographs", str(tmp_path)]).exit_code == 0
+    near, far = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+        for folder in (tmp_path / "gravel_near", tmp_path / "gravel_far")
+    )
+    assert set(near) == set(far) and len(near) == 3 + 2 + 2 * 4
+    same = {path for path, content in near.items() if far[path] == content}
+    assert {path.parts[0] for path in same} == {"train", "ground_truth"}
 
 
 def test_without_collected_trainings_the_page_says_nothing(monkeypatch, tmp_path):

@@ -12,7 +12,17 @@ from artifacts.options import COSINE
 from model import Discriminator
 from tests.helpers.small_glass import loader, small_glass
 from training import optimisation
-from training.optimisation import Average, optimizers_of, rate_factor, set_rates, whitening
+from training.optimisation import (
+    Average,
+    Moments,
+    Start,
+    choose_start,
+    held_out_ratio,
+    optimizers_of,
+    rate_factor,
+    set_rates,
+    whitening,
+)
 
 QUICK = {"lr": 0.01, "schedule": "cosine", "warmup": 2, "ema_decay": 0.9, "iterations": 7}
 
@@ -164,7 +174,10 @@ def test_a_warm_up_longer_than_the_run_is_warned_of(tmp_path, caplog):
 def test_whitened_rows_have_the_same_variance_in_every_direction():
     mixing = torch.tensor([[3.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, 0.2, 0.01]])
     rows = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)) @ mixing + 7
-    root = whitening(iter(rows.split(999)), 1e-4)
+    moments = [Moments(), Moments()]
+    for k, some in enumerate(rows.split(999)):
+        moments[k % 2].take(some)
+    root = whitening(moments[0] + moments[1], 1e-4)
     assert root.norm().item() == pytest.approx(math.sqrt(3), rel=1e-5)
     spread = torch.cov((rows @ root).double().T)
     torch.testing.assert_close(spread / spread[0, 0], torch.eye(3, dtype=torch.float64), atol=5e-3, rtol=0)
@@ -173,9 +186,9 @@ def test_whitened_rows_have_the_same_variance_in_every_direction():
 def test_the_whitened_start_shows_the_discriminator_the_noise(tmp_path):
     def shares(**options) -> tuple[float, ...]:
         model = small_glass(tmp_path, **options)
-        rows = torch.cat(list(model._normal_rows(loader(8, True), None)))
-        model.begin(loader(8, True))
-        model.begin(loader(8, True))  # a second time changes nothing
+        rows = model.adapt(torch.cat([model._embed(batch["image"]) for batch in loader(8, True)]))
+        model.begin(loader(8, True), "mvtec_small")
+        model.begin(loader(8, True), "mvtec_small")  # a second time changes nothing
         moved = rows @ model.discriminator.body[0][0].weight.T
         noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * model.noise
         return ((noise @ model.discriminator.body[0][0].weight.T).std() / moved.std(0).mean()).item()
@@ -195,6 +208,79 @@ def test_muon_trains_the_first_matrix_alone(tmp_path, saving):
     assert not torch.equal(before, matrix)
     small_glass(tmp_path, dsc_optimizer="muon", meta_epochs=2).trainer(loader(8, True), loader(4, False), "mvtec_small")
     assert run_state.RunState.load(model.ckpt_dir).iteration == 4
+
+
+def _parts(count: int, generator: torch.Generator, own: float) -> list[Moments]:
+    """Return the moments of images whose rows vary by 1, and by 0.02 in half of the directions; there each image has a
+    mean of its own, which varies by `own`.
+    """
+    parts = [Moments() for _ in range(5)]
+    for i in range(count):
+        rows = torch.randn(200, 8, generator=generator)
+        rows[:, 4:] = 0.02 * rows[:, 4:] + own * torch.randn(4, generator=generator)
+        parts[i % 5].take(rows)
+    return parts
+
+
+def test_images_held_out_vary_as_the_others_if_these_are_many_or_alike():
+    generator = torch.Generator().manual_seed(0)
+    assert held_out_ratio(_parts(200, generator, 0.0), 0.015) == pytest.approx(1, abs=0.02)
+    assert held_out_ratio(_parts(400, generator, 0.1), 0.015) < 1.2
+    assert held_out_ratio(_parts(10, generator, 0.1), 0.015) > 2
+
+
+def test_the_ratio_is_that_of_the_variances_with_the_noise():
+    part, other = Moments(), Moments()
+    part.take(torch.tensor([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.4]]))
+    other.take(torch.tensor([[3.0, 2.0, 1.0, 0.1], [-3.0, -2.0, -1.0, -0.1]]))
+    quiet_of_other = 0.0  # a direction in which its two rows agree
+    rows, mean = torch.tensor([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.4]]).double(), torch.zeros(4).double()
+    values, vectors = torch.linalg.eigh(other.around(other.mean))
+    first = (((rows - mean) @ vectors[:, 0]).square().mean() + 0.25) / (quiet_of_other + 0.25)
+    values, vectors = torch.linalg.eigh(part.around(part.mean))
+    rows = torch.tensor([[3.0, 2.0, 1.0, 0.1], [-3.0, -2.0, -1.0, -0.1]]).double()
+    second = (((rows - part.mean) @ vectors[:, 0]).square().mean() + 0.25) / (values[0].clamp_min(0) + 0.25)
+    assert held_out_ratio([part, other], 0.5) == pytest.approx(((first + second) / 2).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("own", "chosen"), [(0.0, ("whitened", "muon")), (0.3, ("xavier", "adamw"))])
+def test_the_images_choose_the_start(own, chosen):
+    parts = _parts(40, torch.Generator().manual_seed(1), own)
+    start = choose_start(Start("auto", "auto"), parts, 0.015, Discriminator(8), "nut")
+    assert start[:2] == chosen and (start.held_out_ratio <= optimisation.ALIKE) == (own == 0)
+    assert choose_start(Start("auto", "adamw"), parts, 0.015, Discriminator(8), "nut")[:2] == (chosen[0], "adamw")
+    assert choose_start(Start("whitened", "adamw"), parts, 0.015, Discriminator(8), "nut").held_out_ratio is None
+
+
+def test_nothing_is_chosen_where_it_cannot_be_had(monkeypatch, caplog):
+    parts = _parts(40, torch.Generator().manual_seed(1), 0.0)
+    asked = Start("auto", "auto")
+    assert choose_start(asked, parts, 0.015, Discriminator(8, 1), "nut")[:2] == ("xavier", "adamw")
+    assert choose_start(asked, parts[:1], 0.015, Discriminator(8), "nut") == ("xavier", "adamw", math.inf)
+    monkeypatch.delattr(optimisation.torch.optim, "Muon")
+    with caplog.at_level("INFO"):
+        assert choose_start(asked, parts, 0.015, Discriminator(8), "nut")[:2] == ("xavier", "adamw")
+    assert "takes PyTorch 2.9 or later" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [0.0, math.inf])
+def test_a_chosen_start_is_as_one_that_was_asked_for_and_goes_on_to_the_byte(tmp_path, saving, monkeypatch, limit):
+    def trained(folder: str, init: str, optimizer: str, *epochs: int) -> run_state.RunState:
+        for count in epochs:
+            model = small_glass(tmp_path / folder, dsc_init=init, dsc_optimizer=optimizer, meta_epochs=count)
+            model.trainer(loader(8, True), loader(4, False), "mvtec_small")
+        return run_state.RunState.load(model.ckpt_dir)
+
+    monkeypatch.setattr(optimisation, "ALIKE", limit)
+    named = ("whitened", "muon") if limit else ("xavier", "adamw")
+    expected = trained("named", *named, 3)
+    for folder, epochs in (("whole", (3,)), ("parts", (1, 3))):
+        found = trained(folder, "auto", "auto", *epochs)
+        assert tuple(found.start.values())[:2] == named and found.start["held_out_ratio"] > 0
+        assert set(found.optimizers) == set(expected.optimizers)
+        for part, state in expected.weights.items():
+            for key, value in state.items():
+                assert torch.equal(value, found.weights[part][key]), (folder, key)
 
 
 def test_what_an_option_needs_is_said(monkeypatch):

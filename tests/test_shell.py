@@ -273,6 +273,30 @@ def test_an_ablation_trains_each_row_once_and_prints_a_table_per_study(scripts: 
     }
 
 
+def test_the_rows_of_the_hypotheses_differ_in_the_hypothesis_alone(scripts: Scripts) -> None:
+    done = scripts.run(
+        "run-ablation.sh", STUDIES="backbones hypotheses", CLASSES="tile", RESULTS=scripts.folder / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    parsed = [parse(call) for call in scripts.calls() if call[0].endswith("main.py")]
+    rows = {group["results_path"].name: (net["backbone_names"], data["distribution"]) for group, net, data in parsed}
+    wide = ("wideresnet50",)
+    assert rows == {name: ((name,), 2) for name in ("resnet18", "resnet50", "resnet101")} | {
+        "full": (wide, 2),
+        "hypersphere": (wide, 3),
+        "judged": (wide, 0),
+    }
+
+
+def test_every_row_of_the_document_is_one_of_the_script(scripts: Scripts) -> None:
+    done = scripts.run("run-ablation.sh", CLASSES="tile", RESULTS=scripts.folder / "out", RADII="1,2")
+    assert done.returncode == 0, done.stderr
+    trained = [parse(call)[0]["results_path"].name for call in scripts.calls() if call[0].endswith("main.py")]
+    lines = (SHELL.parent / "docs/ablation.md").read_text().splitlines()
+    rows = [line.split(" | ")[1].strip("`| ") for line in lines if line.startswith("| ") and " | `" in line]
+    assert set(trained) == {row.replace("LOW,HIGH", "1,2") for row in rows} and len(trained) == len(set(trained))
+
+
 def test_an_unknown_study_is_one_line(scripts: Scripts) -> None:
     done = scripts.run("run-ablation.sh", STUDIES="masques")
     assert (done.returncode, len(done.stderr.splitlines()), scripts.calls()) == (2, 1, [])

@@ -4,7 +4,7 @@ main.py makes click's parameters of these fields, and runs keep their values in 
 Whoever wants a list of options reads it off the fields: see names and paper_values.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ PAPERS = ("mvtec", "visa", "mpdd", "wfdd")  # NAME of the benchmarks that the pa
 FURTHER = ("mvtec2", "realiad", "loco", "autovi", "btad", "ksdd2", "dagm")  # of others, see datasets.readers
 VALIDATED = ("mvtec2", "loco")  # of those that come with normal pictures for the threshold
 NUMBERED = ("visa", "loco", "autovi")  # whose masks mark defects by any value above 0
+HYPERSPHERE = 3  # --distribution
 GOOD = "good"  # the folder of normal images
 ASK, MASK, IGNORE, PICTURE = SIDECARS = ("ask", "mask", "ignore", "picture")  # --sidecars
 NO_TEXTURES = "none"  # for AUG_PATH
@@ -422,6 +423,16 @@ class NetOptions:
             raise ValueError(f"--patchsize {self.patchsize} must be odd, so that a neighbourhood has a centre.")
         if not self.las and not self.gas:
             raise ValueError("--las 0 and --gas 0 leave nothing to learn from: leave one of them out.")
+        shell = ("project", "manifold_radii")
+        if not self.las:
+            refuse_given(self, ("p", "local_loss"), "--las 0 leaves out the loss of local anomalies")
+        if not self.gas:
+            start = () if self.dsc_init == WHITENED else ("noise",)
+            refuse_given(self, (*start, "mining", "step", *shell, "triton"), "--gas 0 leaves out global anomalies")
+        if not self.mining or not self.step:  # --mining 0 --step N is a command line of the release
+            refuse_given(self, (*shell, "triton"), f"--{'step' if self.mining else 'mining'} 0 leaves out the ascent")
+        if not self.project:
+            refuse_given(self, ("manifold_radii",), "--project 0 leaves out the projection")
 
 
 @dataclass(frozen=True)
@@ -618,11 +629,9 @@ class DataOptions:
 
     def _refuse_look(self) -> None:
         """Refuse options that say how defects look where a function of one's own decides that."""
-        values = {name: getattr(self, name) for name in ("mean", "std", "defect_size", "mask_mode")}
-        values |= {"opacity": self.opacity} if self.real_defects is None else {}
-        given = [f"--{name}" for name, value in values.items() if value != getattr(DataOptions, name)]
-        if given:
-            raise ValueError(f"{', '.join(given)}: --synthesis decides how defects look: leave one or the other out.")
+        opacity = ("opacity",) if self.real_defects is None else ()
+        names = ("mean", "std", "defect_size", "mask_mode", *opacity)
+        refuse_given(self, names, "--synthesis decides how defects look")
 
     @classmethod
     def given(cls, **values: Any) -> "DataOptions":
@@ -643,6 +652,22 @@ class DataOptions:
 
 
 ALL = (RunOptions, NetOptions, DataOptions)
+
+
+def refuse_given(part: Any, names: Iterable[str], why: str) -> None:
+    """Refuse options that have no effect beside others.
+
+    Args:
+        part: options that were made.
+        names: of those without effect.
+        why: what takes their effect.
+
+    Raises:
+        ValueError: one has another value than its default.
+    """
+    given = [f"--{name}" for name in names if getattr(part, name) != getattr(type(part), name)]
+    if given:
+        raise ValueError(f"{', '.join(given)}: {why}: leave one or the other out.")
 
 
 def refuse_unused(name: str, mask_threshold: float | None, sidecars: str, folders: Collection[str]) -> None:
@@ -683,7 +708,19 @@ def with_recipe(
     kept = {*named, "iterations"} if "meta_epochs" in named else named  # either of them is the length
     sets = {"recipe": name} | {key: value for key, value in RECIPES[name].items() if key not in kept}
     parts = [{item.name for item in fields(part)} & set(sets) for part in (run, net)]
-    return tuple(replace(part, **{key: sets[key] for key in own}) for part, own in zip((run, net), parts, strict=True))
+    run, net = (replace(part, **{key: sets[key] for key in own}) for part, own in zip((run, net), parts, strict=True))
+    _refuse_idle(run, net, data)
+    return run, net
+
+
+def _refuse_idle(run: RunOptions, net: NetOptions, data: DataOptions) -> None:
+    """Refuse options that an option of another command leaves without effect; see refuse_given."""
+    if data.distribution == HYPERSPHERE:
+        refuse_given(net, ("manifold_radii",), f"--distribution {HYPERSPHERE} takes a hypersphere for granted")
+    if not net.las:
+        held_out = run.select == SYNTHETIC or data.calibration > 0  # whose defects are never real ones
+        looks = ("mean", "std", "opacity", "defect_size", "mask_mode", "rand_aug", "synthesis")
+        refuse_given(data, (*(() if held_out else looks), "real_defects"), "--las 0 leaves out local anomalies")
 
 
 def recipe_sets(settings: Mapping[str, Any]) -> dict[str, Any]:

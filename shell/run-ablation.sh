@@ -31,20 +31,23 @@ rows_of() {
     esac
 }
 
-# choose_row NAME: set what is special about a row.
+# choose_row NAME: set what is special about a row; what it leaves without effect is as by default, else it is refused.
 choose_row() {
+    local shell="--manifold_radii 0.5,1"
     NET_OPTIONS="" DATASET_OPTIONS="" BACKBONES="$given_backbones" DISTRIBUTION="$given_distribution"
     case "$1" in
-        las) NET_OPTIONS="--gas 0" ;;
-        noise) NET_OPTIONS="--las 0 --mining 0" ;;
-        las_noise) NET_OPTIONS="--mining 0" ;;
-        las_ascent) NET_OPTIONS="--project 0" ;;
+        las) NET_OPTIONS="--gas 0 --noise 0.015 --mining 1 --step 20 --project 1 $shell" ;;
+        noise)
+            NET_OPTIONS="--las 0 --mining 0 --p 0.5 --local_loss focal --project 1 $shell"
+            DATASET_OPTIONS="--mean 0.5 --std 0.1 --mask_mode mixed --rand_aug 1" ;;
+        las_noise) NET_OPTIONS="--mining 0 --project 1 $shell" ;;
+        las_ascent) NET_OPTIONS="--project 0 $shell" ;;
         mask_*) DATASET_OPTIONS="--mask_mode ${1#mask_}" ;;
         bce) NET_OPTIONS="--local_loss bce" ;;
         all_rows) NET_OPTIONS="--p 0" ;;
         radii_*) NET_OPTIONS="--manifold_radii ${1#radii_}" ;;
         resnet*) BACKBONES="$1" ;;
-        hypersphere) DISTRIBUTION=3 ;;
+        hypersphere) DISTRIBUTION=3 NET_OPTIONS="$shell" ;;
         judged) DISTRIBUTION=0 ;;
     esac
     NET_OPTIONS="$given_net $NET_OPTIONS" DATASET_OPTIONS="$given_dataset $DATASET_OPTIONS"

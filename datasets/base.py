@@ -254,6 +254,12 @@ class AnomalyDataset(FramedPictures, Dataset):
         same.synthesis = function if isinstance(function, OwnSynthesis) else OwnSynthesis(function)
         return same
 
+    def judged_in(self, judge_path: Path | None) -> "AnomalyDataset":
+        """Return the same images with another folder of judgements."""
+        same = copy.copy(self)
+        same.judge_path = judge_path
+        return same
+
     def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":
         """Return the same images for a feature grid (h, w), that of the backbone."""
         same = copy.copy(self)

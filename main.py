@@ -1,8 +1,8 @@
 """Command line: `python main.py [options] net [options] dataset [options] NAME DATA_PATH [AUG_PATH]`.
 
 The three parts are chained: the group says where results go and on which device, `net` which networks, `dataset`
-which images; artifacts/options.py holds every option. Each class is checked, trained, tested with its best and its
-last weights, and written to results.csv.
+which images; artifacts/commands/ holds every option. Each class is checked, trained, tested with its best and its last
+weights, and written to results.csv.
 """
 
 import logging

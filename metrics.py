@@ -183,7 +183,7 @@ class ImageMetrics:
 
 
 class ImageScores:
-    """The score, highest and typical map value, label and path of each image, in the order they come; the curves."""
+    """The score, highest and typical map value, label, path and kind of each image, in their order; the curves."""
 
     def __init__(self) -> None:
         self.scores: list[float] = []
@@ -191,16 +191,21 @@ class ImageScores:
         self.map_typical: list[float] = []
         self.labels: list[int] = []
         self.paths: list[str] = []
+        self.kinds: list[str] = []
         self.curves: dict[str, np.ndarray] = {}
-        self.kind_pixel_auroc: dict[str, float] = {}  # by the name of an image's folder
+        self.kind_pixel_auroc: dict[str, float] = {}
 
-    def update(self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike, paths: Sequence[str] = ()) -> None:
-        """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1, and paths where known."""
+    def update(
+        self, scores: ArrayLike, maps: ArrayLike, labels: ArrayLike, paths: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Take scores [B], maps [B, H, W] (NaN where a map says nothing), labels [B], 0 or 1; paths, kinds if known."""
         self.scores.extend(np.asarray(scores, np.float64).tolist())
         self.map_maxima.extend(np.nanmax(np.asarray(maps, np.float64), axis=(1, 2)).tolist())
         self.map_typical.extend(map(typical, np.asarray(maps)))
         self.labels.extend(np.asarray(labels).tolist())
         self.paths.extend(paths)
+        self.kinds.extend(kinds)
 
     def keep_curves(self, image: Mapping[str, np.ndarray], pixel: Mapping[str, np.ndarray]) -> None:
         """Take the curves of the image and of the pixel metrics, by name."""

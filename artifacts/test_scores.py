@@ -30,7 +30,7 @@ class Evidence:
     Attributes:
         figures: the metrics of the test, fractions; they tell whether a result file is of the same test.
         images: "<folder>/<file>" of each test image, in the readers' order, which numbers the pictures.
-        kinds: of defect, an image each.
+        kinds: of defect, an image each; the images' folders in files of earlier versions.
         labels: 0 (normal) or 1 (defect), an image each.
         scores: an image each, as the model gave them.
         curves: "image_roc", "pixel_roc" and "pixel_pro": false and true positive rates (overlap for "pixel_pro").
@@ -74,10 +74,10 @@ class Evidence:
         if len({len(each) for each in (self.images, self.kinds, self.labels, self.scores, verdicts)}) > 1:
             raise ValueError("images, kinds, labels, scores and verdicts are not of one length")
 
-    def add(self, paths: Sequence[str], labels: ArrayLike, scores: ArrayLike) -> None:
-        """Take test images: paths, labels and scores, of one length."""
+    def add(self, paths: Sequence[str], kinds: Sequence[str], labels: ArrayLike, scores: ArrayLike) -> None:
+        """Take test images: paths, kinds, labels and scores, of one length."""
         self.images += ["/".join(PurePath(path).parts[-2:]) for path in paths]
-        self.kinds += [PurePath(path).parent.name for path in paths]
+        self.kinds += kinds
         self.labels += np.asarray(labels).ravel().astype(int).tolist()
         self.scores += np.asarray(scores, np.float64).ravel().tolist()
 

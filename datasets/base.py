@@ -7,10 +7,11 @@ A sample is a dict:
     mask_gt     float32 [1, H, W] in [0, 1], ground truth
     mask_known  int, 0 for a defect without a mask, whose mask_gt means nothing; else 1
     is_anomaly  int, 0 or 1
+    kind        str, of defect, as the reader knows it, see datasets.listing.Entry
     image_path  str
     index       int, position in the data set; with tiles each is a sample, that counts
     valid       bool [H, W], where the image shows the picture and not padding; only with the letterbox
-Where features are kept, training samples have neither image nor mask_gt, mask_known and is_anomaly.
+Where features are kept, training samples have neither image nor mask_gt, mask_known, is_anomaly and kind.
 Every draw of a sample comes from a seed that the sampler hands over, so the number of workers changes nothing.
 """
 
@@ -196,6 +197,7 @@ class AnomalyDataset(FramedPictures, Dataset):
                 "mask_gt": torch.from_numpy(self._mask(entry, box))[None],
                 "mask_known": int(not entry.is_anomaly or entry.mask is not None),
                 "is_anomaly": entry.is_anomaly,
+                "kind": entry.kind,
             }
         if self.geometry.mode == LETTERBOX:
             sample["valid"] = torch.from_numpy(self._valid(pixels.shape[:2]))
@@ -250,6 +252,12 @@ class AnomalyDataset(FramedPictures, Dataset):
         """Return the same images, whose local anomalies a function makes, see datasets.defects.own."""
         same = copy.copy(self)
         same.synthesis = function if isinstance(function, OwnSynthesis) else OwnSynthesis(function)
+        return same
+
+    def judged_in(self, judge_path: Path | None) -> "AnomalyDataset":
+        """Return the same images with another folder of judgements."""
+        same = copy.copy(self)
+        same.judge_path = judge_path
         return same
 
     def on_grid(self, grid: tuple[int, int]) -> "AnomalyDataset":

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,19 @@ class Network:
         return backbones.fingerprint(self.backbone_state)
 
 
+@dataclass(frozen=True)
+class Images:
+    """What is known of images, whatever the seed: none is decoded or hashed for each of --seeds.
+
+    Attributes:
+        checked: sets whose images were decoded, by class and split.
+        digests: of images and masks.
+    """
+
+    checked: dict[tuple[str, DatasetSplit], AnomalyDataset] = field(default_factory=dict)
+    digests: dict[Path, str] = field(default_factory=dict)
+
+
 class Assembly:
     """Makes what a run needs from its settings.
 
@@ -66,11 +79,14 @@ class Assembly:
         settings: of the run.
         device: of the networks.
         workers: processes that load images.
+        images: what runs with other seeds have found.
     """
 
-    def __init__(self, settings: Settings, device: torch.device, workers: int) -> None:
+    def __init__(
+        self, settings: Settings, device: torch.device, workers: int, images: Images | None = None
+    ) -> None:  # fmt: skip
         self.settings, self.device, self.workers = settings, device, workers
-        self.digests: dict[Path, str] = {}  # of images and masks
+        self.images = images or Images()
         self.fingerprints: dict[str, str] = {}  # of the classes' data
 
     # --- images ---------------------------------------------------------------------------------------------
@@ -78,9 +94,10 @@ class Assembly:
     def opened(self, classname: str) -> tuple[AnomalyDataset, ...]:
         """Make the sets of a class, (training, test) or (test,), and decode each of their images once."""
         splits = [DatasetSplit.TRAIN, DatasetSplit.TEST] if self.settings.run.train else [DatasetSplit.TEST]
-        sets = tuple(open_set(self.settings.data, classname, split, self.settings.judge_path) for split in splits)
-        for each in sets:
-            each.check(usable_cores())
+        known = all((classname, split) in self.images.checked for split in splits)
+        sets = tuple(self._open(classname, split) for split in splits)
+        if known:
+            return sets
         if sets[0].synthesis is not None:
             _try(sets[0])
         cut = max(each.cut for each in sets)
@@ -93,11 +110,17 @@ class Assembly:
         """Whether the data set comes with normal images for the threshold."""
         return self.settings.data.name in VALIDATED
 
-    def _validation(self, classname: str) -> AnomalyDataset:
-        """Make the validation set of a class, and decode each of its images once."""
-        images = open_set(self.settings.data, classname, DatasetSplit.VALIDATION, self.settings.judge_path)
-        images.check(usable_cores())
-        return images
+    def _open(self, classname: str, split: DatasetSplit) -> AnomalyDataset:
+        """Make a set of a class, and decode each of its images, unless another seed has."""
+        known = self.images.checked.get((classname, split))
+        if known is not None:
+            same = known.judged_in(self.settings.judge_path)
+            if same.wants_foreground() == known.wants_foreground():  # else other files were checked
+                return same
+        found = open_set(self.settings.data, classname, split, self.settings.judge_path)
+        found.check(usable_cores())
+        self.images.checked[classname, split] = found
+        return found.judged_in(self.settings.judge_path)
 
     def sets(self, classname: str, earlier: ImageList | None = None) -> ClassSets:
         """Make the sets of a class, and decide which images are held out of training.
@@ -115,7 +138,7 @@ class Assembly:
             known = earlier.uses(digests, self.settings.data.data_path)
         sets = share_out(train, test, self.settings.selection, share, seed, known)
         if self.validated:
-            sets = replace(sets, calibration=self._validation(classname))
+            sets = replace(sets, calibration=self._open(classname, DatasetSplit.VALIDATION))
         if sets.train is None:
             return sets
         seen = {picture.digest: path for each in opened for path, picture in each.pictures.items()}
@@ -123,8 +146,9 @@ class Assembly:
 
     def contents(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Return the digests of files, each as it was when it was asked for first."""
-        self.digests |= run_info.digests([path for path in paths if path not in self.digests])
-        return {path: self.digests[path] for path in paths}
+        known = self.images.digests
+        known |= run_info.digests([path for path in paths if path not in known])
+        return {path: known[path] for path in paths}
 
     def image_list(self, sets: ClassSets) -> ImageList:
         """Return the list of a class's normal training images."""

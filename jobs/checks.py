@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import backbones
 import utils
@@ -33,8 +34,15 @@ LAYOUTS = {"visa": layouts.VISA, OWN: layouts.FOLDER} | {name: name for name in 
 OUT_OF_MEMORY = "lower --batch_size or --imagesize, or --target_embed_dimension and --dsc_hidden"
 
 
-def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, ClassSets], fresh: bool) -> None:
-    """Check everything that can be checked of classes.
+class Space(NamedTuple):
+    """Bytes that a run writes: those that stay, and those that go again before the next class is done."""
+
+    lasting: int
+    passing: int
+
+
+def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, ClassSets], fresh: bool) -> list[Space]:
+    """Check everything that can be checked of classes; return the space that they take, on each backbone.
 
     Args:
         assembly: of the run.
@@ -45,7 +53,7 @@ def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, Clas
     Raises:
         ValueError, FileNotFoundError: something is wrong.
     """
-    settings = assembly.settings
+    settings, spaces = assembly.settings, []
     _check_memory(assembly, sets)
     _check_tables(settings)
     for folder in (settings.run.results_path, *layout.shared_folders(settings.run.results_path)):
@@ -64,7 +72,21 @@ def check_run(assembly: Assembly, tasks: Sequence[Task], sets: Mapping[str, Clas
             except FileNotFoundError:
                 if claims.holder(task.folder) is None:
                     raise  # else its owner has just put another checkpoint in place of the best
-        _check_space(settings, network.glass, own, fresh)
+        spaces.append(_space(settings, network.glass, own, fresh))
+    return spaces
+
+
+def check_space(results_path: Path, spaces: Sequence[Space]) -> None:
+    """Make sure that what all seeds and backbones write finds room.
+
+    Raises:
+        ValueError: it does not.
+    """
+    needed = sum(space.lasting for space in spaces) + max(space.passing for space in spaces)
+    free = files.free_bytes(results_path)
+    if free < needed:
+        room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"
+        raise ValueError(f"{results_path} has {room}: make room, or give another --results_path.")
 
 
 def check_data(settings: Settings, classname: str, parts: Sequence[AnomalyDataset]) -> None:
@@ -240,15 +262,12 @@ def _check_tables(settings: Settings) -> None:
         table_flag(settings.name(classname), "Distribution", settings.judge_path)
 
 
-def _check_space(settings: Settings, glass: GLASS, sets: Mapping[Task, ClassSets], fresh: bool) -> None:
-    """Make sure that what will be written finds room: weights and states, and a picture of each test image."""
+def _space(settings: Settings, glass: GLASS, sets: Mapping[Task, ClassSets], fresh: bool) -> Space:
+    """Return the space that classes on a backbone take: weights and states, and a picture of each test image."""
     values = [value for network in glass.trained().values() for value in network.state_dict().values()]
     size = sum(value.numel() * value.element_size() for value in values)
-    needed, kept = PARTIAL_COPIES * size, KEPT_COPIES + AVERAGE_COPIES * (settings.net.ema_decay > 0)
+    lasting, kept = 0, KEPT_COPIES + AVERAGE_COPIES * (settings.net.ema_decay > 0)
     for task, each in sets.items():
         done = not settings.run.train or is_done(settings.class_folder(task))
-        needed += (0 if done and not fresh else kept * size) + 2 * PICTURE_BYTES * len(each.test.entries)
-    free = files.free_bytes(settings.run.results_path)
-    if free < needed:
-        room = f"{free / 1e9:.2f} GB free, this run needs about {needed / 1e9:.2f}"
-        raise ValueError(f"{settings.run.results_path} has {room}: make room, or give another --results_path.")
+        lasting += (0 if done and not fresh else kept * size) + 2 * PICTURE_BYTES * len(each.test.entries)
+    return Space(lasting, PARTIAL_COPIES * size)

@@ -24,13 +24,13 @@ from utils import derive_seed
 
 LOGGER = logging.getLogger(__name__)
 
-
 TRAIN, CALIBRATION = "train", "calibration"
 USES = (TRAIN, CALIBRATION, SYNTHETIC)  # of normal training images: the last two are held out
+AS_IS, SPOILT = "held out", "synthetic defect"  # kinds of held-out images
 
 
 class SyntheticDefects(Dataset):
-    """Normal images, each as it is and then with a synthetic defect; a sample as of datasets.base.
+    """Normal images, each as it is (AS_IS) and then with a synthetic defect (SPOILT); a sample as of datasets.base.
 
     The defects are those of training, but their draws depend on (seed, class, image) alone. The ground truth is where
     the defect changes the image. Of a picture in tiles, all tiles come as they are, then one of them, drawn among those
@@ -62,12 +62,12 @@ class SyntheticDefects(Dataset):
         position, tile = self.samples[index]
         with_defect, tile = tile is None, self._spoilt(position) if tile is None else tile
         seed = derive_seed(self.seed, self.normals.name, tile, "synthetic defect")
-        sample = self.normals[Draw(tile, seed, with_defect)] | {"index": int(index)}
+        sample = self.normals[Draw(tile, seed, with_defect)] | {"index": int(index), "kind": AS_IS}
         nothing = torch.ones(1, dtype=torch.int64)  # a placeholder, as in test samples
         if not with_defect:
             return sample
         changed = (sample["aug"] != sample["image"]).any(0, keepdim=True).float()  # [1, H, W]
-        defective = {"image": sample["aug"], "mask_gt": changed, "is_anomaly": 1}
+        defective = {"image": sample["aug"], "mask_gt": changed, "is_anomaly": 1, "kind": SPOILT}
         return sample | defective | {"aug": nothing, "mask_s": nothing}
 
     def _spoilt(self, position: int) -> int:
@@ -103,6 +103,7 @@ class SyntheticDefects(Dataset):
             if plain is not None and self.samples[index + 1][1] is not None:
                 continue
             whole, *said = whole_picture(normals, position, found.values(), "image" in batch)
+            whole["kind"] = [AS_IS if plain is not None else SPOILT]
             if plain is None:
                 paste_defect(whole, tile.box, batch, k, normals.geometry)
                 found = {}

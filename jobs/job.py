@@ -14,8 +14,8 @@ from artifacts.options import ADAMW, AUTO, XAVIER
 from artifacts.tracking import trackers
 from datasets.base import JUDGE_ONLY
 from jobs import growth
-from jobs.assembly import Assembly
-from jobs.checks import OUT_OF_MEMORY, check_data, check_run
+from jobs.assembly import Assembly, Images
+from jobs.checks import OUT_OF_MEMORY, Space, check_data, check_run, check_space
 from jobs.held_out import ClassSets
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
@@ -62,7 +62,8 @@ class Job:
         device = utils.set_torch_device([index for index in gpu if index >= 0])
         utils.set_precision(settings.net.precision)
         workers = _capped_workers(settings.data.num_workers, self.place)
-        self.assemblies = [Assembly(each, device, workers) for each in settings.of_seeds()]
+        images = Images()
+        self.assemblies = [Assembly(each, device, workers, images) for each in settings.of_seeds()]
         if settings.run.train and settings.data.aug_path is None and settings.data.distribution != JUDGE_ONLY:
             LOGGER.warning("%s", NO_TEXTURES)
         self.told: set[str] = set()  # classes whose images were checked
@@ -92,10 +93,13 @@ class Job:
             self._accept(tasks)
         team = Team(self.place, tasks, self.fresh)
         earlier = {task: _inode(task.folder) for task in tasks}
-        sets = {}
+        sets, spaces = {}, []
         for assembly in self.assemblies:
             own = [task for task in tasks if owners[task] is assembly]
-            sets |= self._checked(assembly, own) if own else {}
+            found, space = self._checked(assembly, own) if own else ({}, [])
+            sets |= found
+            spaces += space
+        check_space(self.settings.run.results_path, spaces)
         for assembly in self.assemblies:
             planned = [task.planned for task in everything if owners[task] is assembly]
             class_status.write_plan(assembly.settings.run.results_path, planned)
@@ -123,8 +127,8 @@ class Job:
         for task in tasks:
             growth.accept(self.settings.run.results_path, task)
 
-    def _checked(self, assembly: Assembly, tasks: Sequence[Task]) -> dict[Task, ClassSets]:
-        """Read the images of classes, and check everything that can be checked of them.
+    def _checked(self, assembly: Assembly, tasks: Sequence[Task]) -> tuple[dict[Task, ClassSets], list[Space]]:
+        """Read the images of classes, and check everything that can be checked of them; return the space they take.
 
         Raises:
             ValueError, FileNotFoundError: something is wrong.
@@ -135,8 +139,8 @@ class Job:
             if name not in self.told:  # another seed finds the same in them
                 self.told.add(name)
                 check_data(self.settings, name, [part for part in (each.train, each.test) if part is not None])
-        check_run(assembly, tasks, sets, self.fresh)
-        return {task: sets[task.classname] for task in tasks}
+        spaces = check_run(assembly, tasks, sets, self.fresh)
+        return {task: sets[task.classname] for task in tasks}, spaces
 
     def judge(self) -> bool:
         """Judge the hypothesis of every class from its images and write it down, without training."""

@@ -32,7 +32,6 @@ HEIGHT = 224  # of a picture
 JPEG_QUALITY = 82
 GAP = 5  # pixels between the two halves of a picture
 APART = 3  # pixels between a defect and its outline
-SPOILT = ("held out", "synthetic defect")  # kinds of held-out images
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,9 @@ def gather(tested: ImageScores, train_images: int | None, colours: Colours, held
     """
     threshold, scale = (None if each is None else asdict(each) for each in (colours.threshold, colours.scale))
     found = Evidence(train_images=train_images, threshold=threshold, scale=scale, held_out=held_out)
-    found.add(tested.paths, tested.labels, tested.scores)
+    found.add(tested.paths, tested.kinds, tested.labels, tested.scores)
     found.kind_pixel_auroc = dict(tested.kind_pixel_auroc)
-    if held_out:
-        found.kinds = [SPOILT[label] for label in found.labels]
-    else:
+    if not held_out:
         found.add_curves(tested.curves)
     if threshold is not None:
         found.judge()

@@ -8,14 +8,14 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from artifacts import class_results, layout
-from artifacts.class_results import METRICS, Result
+from artifacts.class_results import METRICS, OFFICIAL, Result
 from reporting.tables import CHOSEN
 
 MEAN = "Mean"
@@ -35,7 +35,8 @@ class Row:
     """A class on a backbone, or the mean over classes.
 
     Attributes:
-        values: of each key of Result.values, one a run that has the class; without those that are absent.
+        values: of KEYS, and the OFFICIAL figures that there are with their last_; one a run that has the class, without
+            those that are absent.
         select: the rule that chose the best epoch; "" for several.
         count: of runs.
     """
@@ -48,11 +49,11 @@ class Row:
 
     def mean(self, key: str) -> float:
         """Return the mean over the runs; NaN where no run has the figure."""
-        return fmean(self.values[key]) if self.values[key] else math.nan
+        return fmean(self.values[key]) if self.values.get(key) else math.nan
 
     def deviation(self, key: str) -> float:
         """Return the standard deviation over the runs; NaN for fewer than two."""
-        return stdev(self.values[key]) if len(self.values[key]) > 1 else math.nan
+        return stdev(self.values[key]) if len(self.values.get(key, ())) > 1 else math.nan
 
 
 class Table(NamedTuple):
@@ -105,9 +106,15 @@ def rows(runs: Runs) -> list[list[Row]]:
 
 def _row(name: str, backbone: str, results: Sequence[Result]) -> Row:
     numbers = [result.values() for result in results]
-    values = {key: [each[key] for each in numbers if not math.isnan(each[key])] for key in KEYS}
+    values = {key: [each[key] for each in numbers if not math.isnan(each.get(key, math.nan))] for key in _keys(results)}
     rules = {result.select for result in results}
     return Row(name, backbone, rules.pop() if len(rules) == 1 else "", values, len(results))
+
+
+def _keys(results: Iterable[Result]) -> list[str]:
+    """Return the keys of figures: KEYS, and those of the data sets' own evaluation."""
+    own = class_results.official(results)
+    return [*KEYS, *own, *(f"last_{key}" for key in own)]
 
 
 def tables(runs: Runs) -> list[Table]:
@@ -131,10 +138,11 @@ def _best_and_last(group: Sequence[Row], title: str, closing: int) -> list[Table
     runs = f", {min(counts)} to {max(counts)} runs" if len(counts) > 1 else f", {max(counts, default=0)} runs"
     runs = "" if counts == {1} else runs
     chosen = CHOSEN.get(rules.pop(), "best epoch") if len(rules) == 1 else "best epoch"
+    shown = METRICS | {key: head for key, head in OFFICIAL.items() if any(key in row.values for row in group)}
     found = []
     for prefix, epoch in (("", chosen), ("last_", "last epoch")):
-        lines = [[row.name, *(_cell(row, prefix + key) for key in METRICS)] for row in group]
-        found.append(Table(f"{title}, {epoch} (%){runs}", ["", *METRICS.values()], lines, closing))
+        lines = [[row.name, *(_cell(row, prefix + key) for key in shown)] for row in group]
+        found.append(Table(f"{title}, {epoch} (%){runs}", ["", *shown.values()], lines, closing))
     return found
 
 
@@ -153,12 +161,13 @@ def to_text(runs: Runs) -> str:
 def to_csv(several: Sequence[Runs]) -> str:
     """Return every figure as CSV: fractions, mean and deviation of each, a row per class, then the mean."""
     texts = ("run", "Row Names", "backbone", "select", "runs")
+    keys = _keys(result for runs in several for results in runs.runs for result in results)
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerow([*texts, *(f"{key}_{part}" for key in KEYS for part in ("mean", "std"))])
+    writer.writerow([*texts, *(f"{key}_{part}" for key in keys for part in ("mean", "std"))])
     for runs in several:
         for row in (row for group in rows(runs) for row in group):
-            numbers = [f"{value:.6f}" for key in KEYS for value in (row.mean(key), row.deviation(key))]
+            numbers = [f"{value:.6f}" for key in keys for value in (row.mean(key), row.deviation(key))]
             writer.writerow([runs.name, row.name, row.backbone, row.select, row.count, *numbers])
     return written.getvalue()
 

@@ -318,8 +318,8 @@ def test_image_scores_keep_each_image_with_its_label():
     found = metrics.ImageScores()
     maps = np.zeros((3, 2, 2), np.float32)
     maps[:, 0, 1], maps[2, 1, 1] = (0.5, 0.25, 0.75), np.nan
-    found.update(np.float32([0.1, 0.2, 0.3]), maps, [0, 1, 0], ["a", "b", "c"])
-    assert found.paths == ["a", "b", "c"]
+    found.update(np.float32([0.1, 0.2, 0.3]), maps, [0, 1, 0], ["a", "b", "c"], ["x", "y", "x"])
+    assert (found.paths, found.kinds) == (["a", "b", "c"], ["x", "y", "x"])
     scores, maxima = found.of(0)
     np.testing.assert_array_equal(scores, np.float32([0.1, 0.3]))
     np.testing.assert_array_equal(maxima, [0.5, 0.75])

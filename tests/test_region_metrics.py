@@ -81,7 +81,7 @@ def filled(maps, regions, **options):
     return metrics
 
 
-@pytest.mark.parametrize("levels", [None, 12])
+@pytest.mark.parametrize("levels", [None, 12, 2])
 @pytest.mark.parametrize("seed", range(2))
 def test_aupro_is_the_area_of_its_definition(seed, levels):
     maps, masks = made(seed, levels)
@@ -106,12 +106,19 @@ def test_saturated_overlap_is_the_area_of_its_definition(seed, levels):
         assert metrics.overlap(limit) == pytest.approx(plain(maps, pairs, limit), abs=1e-9)
 
 
-def test_the_usual_aupro_is_the_area_of_its_definition():
+@pytest.mark.parametrize("levels", [None, 12, 2])  # with 2 the first point lies beyond the limits
+@pytest.mark.parametrize("good", [0, 1, 2])  # pictures without a defect
+def test_both_aupros_of_pictures_of_one_size_are_the_area_of_their_definition(levels, good):
     rng = np.random.default_rng(3)
-    maps = rng.random((3, 20, 24)).astype(np.float32)
+    maps = rng.random((4, 20, 24))
+    maps = (maps if levels is None else np.floor(maps * levels) / levels).astype(np.float32)
     masks = np.stack([cv2.GaussianBlur(rng.random((20, 24)), (0, 0), 2) > 0.52 for _ in maps])
+    masks[:good] = False
     pairs = [[(region, region.sum()) for region in apart(mask)] for mask in masks]
     assert compute_aupro(masks, maps) == pytest.approx(plain(list(maps), pairs, 0.3), abs=1e-9)
+    metrics = filled(maps, [components(mask) for mask in masks])
+    assert metrics.overlap(0.3) == pytest.approx(compute_aupro(masks, maps), abs=1e-9)
+    assert metrics.overlap(0.05) == pytest.approx(plain(list(maps), pairs, 0.05), abs=1e-9)
 
 
 def test_folded_values_stay_within_the_tolerance():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import main
-from artifacts import layout
+from artifacts import layout, run_info
+from datasets import base
 from datasets.published import MEAN, METRICS, published_figures
+from jobs import checks, job
 from tests.helpers.small_model import pictures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,14 +126,40 @@ def test_wrong_seeds_are_one_line(data, tmp_path, group, words):
     assert outcome.exit_code == 2 and words in " ".join(outcome.output.split())
 
 
+def test_the_space_of_all_seeds_must_be_there(data, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(job, "check_space", lambda _, spaces: found.append(spaces) or sys.exit(0))
+    for group in (("--seed", 0), ("--seeds", "0,1")):
+        run(data, tmp_path / str(len(found)), *group)
+    (one,), (first, second) = found
+    assert one == first == second and one.lasting > one.passing > 0
+    monkeypatch.undo()
+    monkeypatch.setattr(checks.files, "free_bytes", lambda _: one.lasting + one.passing)
+    checks.check_space(tmp_path, [one])
+    with pytest.raises(ValueError, match="GB free, this run needs about"):
+        checks.check_space(tmp_path, [first, second])
+    monkeypatch.setattr(checks.files, "free_bytes", lambda _: 2 * one.lasting + one.passing)
+    checks.check_space(tmp_path, [first, second])
+
+
+def test_the_checks_decode_and_hash_no_image_for_each_seed(data, tmp_path, monkeypatch):
+    looked, hashed = [], []
+    look, digests = base.look_at_picture, run_info.digests
+    monkeypatch.setattr(base, "look_at_picture", lambda path, *more: looked.append(path) or look(path, *more))
+    monkeypatch.setattr(run_info, "digests", lambda paths: hashed.extend(paths) or digests(paths))
+    outcome = run(data, tmp_path, "--seeds", "0,1", classes=("nut",))
+    assert outcome.exit_code == 0, outcome.output
+    assert len(looked) == len(set(looked)) == 8 and len(hashed) == len(set(hashed)) >= 8
+
+
 def test_the_documents_have_the_published_figures():
     rows = [line.split(" | ") for line in (ROOT / "docs/ablation.md").read_text().splitlines() if line.startswith("| ")]
     figures, compared = published_figures(), 0
-    methods = {"manifold": "glass-m", "hypersphere": "glass-h", "judged": "glass-j"}
+    methods = {"full": "glass-m", "hypersphere": "glass-h", "judged": "glass-j"}
     for row in rows:
         name = row[1].strip("`| ")
         method, backbone = methods.get(name, "glass-m"), name if name.startswith("resnet") else "wideresnet50"
-        if name in methods or backbone != "wideresnet50" or name == "full":
+        if name in methods or backbone != "wideresnet50":
             wanted = figures["mvtec", MEAN, (method, backbone)]
             assert row[3].strip("| ") == " / ".join(f"{wanted[metric]:.1f}" for metric in METRICS), name
             compared += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import main
+from artifacts.options import DataOptions, NetOptions, RunOptions, with_recipe
 
 SHELL = Path(__file__).resolve().parent.parent / "shell"
 DATASETS = {"mvtec": "mvtec", "visa": "visa", "mpdd": "mpdd", "wfdd": "wfdd", "custom": "folder"}
@@ -271,6 +272,46 @@ def test_an_ablation_trains_each_row_once_and_prints_a_table_per_study(scripts: 
         "ablation/full": (1, 1, 1, 1, (0.5, 1)),
         "ablation/radii_1,2": (1, 1, 1, 1, (1, 2)),
     }
+
+
+def test_options_for_all_rows_are_left_out_where_a_row_would_not_use_them(scripts: Scripts) -> None:
+    more = {
+        "NET_OPTIONS": "--step 10 --noise 0.02 --manifold_radii 1,2 --p 0 --lr 0.001",
+        "DATASET_OPTIONS": "--mean 0.3",
+    }
+    done = scripts.run("run-ablation.sh", CLASSES="tile", RESULTS=scripts.folder / "out", **more)
+    assert done.returncode == 0, done.stderr
+    parsed = [parse(call) for call in scripts.calls() if call[0].endswith("main.py")]
+    for group, net, data in parsed:
+        with_recipe(RunOptions(**group), NetOptions(**net), DataOptions.given(**data), ())  # refuses none
+    rows = {group["results_path"].name: (net["step"], net["noise"], net["p"], net["lr"], data["mean"])
+            for group, net, data in parsed}  # fmt: skip
+    assert rows["full"] == rows["mask_one"] == (10, 0.02, 0, 0.001, 0.3)
+    assert rows["las"] == (20, 0.015, 0, 0.001, 0.3) and rows["noise"] == (10, 0.02, 0.5, 0.001, 0.5)
+
+
+def test_the_rows_of_the_hypotheses_differ_in_the_hypothesis_alone(scripts: Scripts) -> None:
+    done = scripts.run(
+        "run-ablation.sh", STUDIES="backbones hypotheses", CLASSES="tile", RESULTS=scripts.folder / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    parsed = [parse(call) for call in scripts.calls() if call[0].endswith("main.py")]
+    rows = {group["results_path"].name: (net["backbone_names"], data["distribution"]) for group, net, data in parsed}
+    wide = ("wideresnet50",)
+    assert rows == {name: ((name,), 2) for name in ("resnet18", "resnet50", "resnet101")} | {
+        "full": (wide, 2),
+        "hypersphere": (wide, 3),
+        "judged": (wide, 0),
+    }
+
+
+def test_every_row_of_the_document_is_one_of_the_script(scripts: Scripts) -> None:
+    done = scripts.run("run-ablation.sh", CLASSES="tile", RESULTS=scripts.folder / "out", RADII="1,2")
+    assert done.returncode == 0, done.stderr
+    trained = [parse(call)[0]["results_path"].name for call in scripts.calls() if call[0].endswith("main.py")]
+    lines = (SHELL.parent / "docs/ablation.md").read_text().splitlines()
+    rows = [line.split(" | ")[1].strip("`| ") for line in lines if line.startswith("| ") and " | `" in line]
+    assert set(trained) == {row.replace("LOW,HIGH", "1,2") for row in rows} and len(trained) == len(set(trained))
 
 
 def test_an_unknown_study_is_one_line(scripts: Scripts) -> None:

@@ -86,7 +86,7 @@ class DevicePixels(metrics.PixelMetrics):
 class KindPixels:
     """Pixel AUROC of each kind of defect: over the pixels of its images and of the normal ones.
 
-    An image's kind is the name of its folder. The normal pixels of normal images are ranked once for all kinds; AUROC
+    Batches tell an image's kind. The normal pixels of normal images are ranked once for all kinds; AUROC
     against two sets of normal pixels is the mean of both, weighted by their sizes.
     """
 
@@ -97,14 +97,14 @@ class KindPixels:
 
     def update(self, batch: dict, maps: np.ndarray, masks: np.ndarray) -> None:
         """Take a batch with its maps [B, H, W] and masks [B, 1, H, W]."""
-        for k, path in enumerate(batch.get("image_path", ())):
+        for k, name in enumerate(batch.get("kind", ())):
             alone = {key: batch[key][k : k + 1] for key in ("mask_known", "valid") if key in batch}
             for seen, mask in padding.known_pixels(alone, maps[k : k + 1], masks[k : k + 1]):
                 defective = mask[:, 0] == 1
                 if not batch["is_anomaly"][k]:
                     self.normal.add(seen[~defective])
                     continue
-                kind = self.kinds.setdefault(Path(path).parent.name, (metrics.Pool(), metrics.Pool()))
+                kind = self.kinds.setdefault(name, (metrics.Pool(), metrics.Pool()))
                 kind[0].add(seen[~defective])
                 kind[1].add(seen[defective])
         pools = [self.normal, *(pool for kind in self.kinds.values() for pool in kind)]
@@ -170,7 +170,7 @@ def evaluate(
         for known_maps, known_masks in padding.known_pixels(batch, maps, masks):
             pixel_metrics.update(known_maps, known_masks)
         if record is not None:
-            record.update(scores, maps, batch["is_anomaly"], batch.get("image_path", ()))
+            record.update(scores, maps, batch["is_anomaly"], batch.get("image_path", ()), batch.get("kind", ()))
             kind_pixels.update(batch, maps, masks)
         if pictures is not None:
             for label, score, panels in zip(batch["is_anomaly"], scores, _panels(batch, maps, masks), strict=True):

@@ -72,6 +72,7 @@ def whole_picture(images: Images, position: int, found: Iterable[Tile], with_ima
         "mask_gt": torch.from_numpy(truth)[None, None],
         "mask_known": torch.tensor([int(not entry.is_anomaly or entry.mask is not None)]),
         "is_anomaly": torch.tensor([entry.is_anomaly]),
+        "kind": [entry.kind],
         "image_path": [str(entry.image)],
         "index": torch.tensor([position]),
         "valid": torch.from_numpy(valid)[None],

@@ -14,8 +14,9 @@ NAN = float("nan")
 
 def collected() -> Evidence:
     found = Evidence(figures={"image_auroc": 0.75, "pixel_pro": NAN}, train_images=9)
-    found.add(["/data/set/test/good/0.png", "/data/set/test/crack/1.png"], [0, 1], np.array([0.1, 0.2], np.float32))
-    found.add(["/data/set/test/crack/2.png"], [1], [0.15])
+    paths = ["/data/set/test/good/0.png", "/data/set/test/crack/1.png"]
+    found.add(paths, ["good", "crack"], [0, 1], np.array([0.1, 0.2], np.float32))
+    found.add(["/data/set/test/7/2.png"], ["crack"], [1], [0.15])
     found.add_curves({"image_roc": np.array([[0, 0.1234567, 1], [0, 1, 1]])})
     return found
 
@@ -23,7 +24,7 @@ def collected() -> Evidence:
 def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
     (tmp_path / test_scores.EVIDENCE_FILE).write_text(test_scores.to_json(collected()))
     found = test_scores.read(tmp_path, {"image_auroc": 0.75, "pixel_pro": NAN})
-    assert found.images == ["good/0.png", "crack/1.png", "crack/2.png"]
+    assert found.images == ["good/0.png", "crack/1.png", "7/2.png"]
     assert (found.kinds, found.labels) == (["good", "crack", "crack"], [0, 1, 1])
     assert np.float32(found.scores[1]) == np.float32(0.2)
     assert found.curves["image_roc"][0] == [0, 0.12346, 1]
@@ -55,7 +56,7 @@ def test_evidence_of_another_test_is_none(tmp_path: Path) -> None:
 def test_scores_are_kept_in_full_with_their_verdicts(tmp_path: Path) -> None:
     scores = np.array([0.71113252, 0.71113282, 0.71116], np.float32)
     found = Evidence(threshold={"score": float(scores[0])})
-    found.add(["a/good/0.png", "a/good/1.png", "a/hole/2.png"], [0, 0, 1], scores)
+    found.add(["a/good/0.png", "a/good/1.png", "a/hole/2.png"], ["good", "good", "hole"], [0, 0, 1], scores)
     found.judge()
     (tmp_path / test_scores.EVIDENCE_FILE).write_text(test_scores.to_json(found))
     content = json.loads((tmp_path / test_scores.EVIDENCE_FILE).read_text())

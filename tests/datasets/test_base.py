@@ -54,7 +54,7 @@ def test_a_draw_decides_everything(mvtec):
 def test_a_sample_without_its_image_has_the_same_defect(mvtec):
     data = nut(mvtec)
     whole, part = data[Draw(1, 42)], data[Draw(1, 42, whole=False)]
-    assert whole.keys() - part.keys() == {"image", "mask_gt", "mask_known", "is_anomaly"}
+    assert whole.keys() - part.keys() == {"image", "mask_gt", "mask_known", "is_anomaly", "kind"}
     assert same(part, {key: whole[key] for key in part})
 
 

@@ -49,7 +49,7 @@ class Samples(Dataset):
         sample = {"image": image + 3 * mask * bad, "mask_gt": mask * bad, "is_anomaly": int(bad), "index": index}
         sample["aug"] = image + 3 * mask if self.train else torch.tensor([1])
         sample["mask_s"] = mask[0, ::4, ::4].clone() if self.train else torch.tensor([1])
-        return sample | {"image_path": f"{index:03d}.png"}
+        return sample | {"image_path": f"{index:03d}.png", "kind": "square" if bad else "good"}
 
 
 def loader(count: int, train: bool, batch_size: int = 4, distribution: int = 2) -> DataLoader:

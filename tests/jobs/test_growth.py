@@ -98,6 +98,7 @@ def test_the_held_out_pictures_of_the_page_are_those_that_set_the_threshold(trai
     evidence = json.loads((folder_of(trained) / "evidence.json").read_text())
     card = json.loads((folder_of(trained) / "model.json").read_text())
     assert evidence["held_out"] and evidence["kinds"] == ["held out", "synthetic defect"] * 2
+    assert evidence["kind_pixel_auroc"].keys() == {"synthetic defect"}
     assert sorted(evidence["scores"][::2]) == card["calibration"]["scores"]
     assert card["images"] == {"train": 8, "calibration": 2, "select": 0, "test": 0}
 
@@ -181,6 +182,7 @@ def test_a_model_of_tiles_grows_and_pictures_are_counted(tmp_path: Path) -> None
     evidence = json.loads((folder_of(tmp_path) / "evidence.json").read_text())
     card = json.loads((folder_of(tmp_path) / "model.json").read_text())
     assert evidence["kinds"] == ["held out", "synthetic defect"] and card["drift"] is None
+    assert evidence["kind_pixel_auroc"].keys() == {"synthetic defect"}
     assert sorted(evidence["scores"][::2]) == card["calibration"]["scores"]
     assert card["images"] == {"train": 4, "calibration": 1, "select": 0, "test": 0}
     assert len(list((tmp_path / "results" / "eval" / "folder_bolt").glob("*.png"))) == 2

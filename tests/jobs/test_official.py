@@ -81,6 +81,32 @@ def test_a_run_has_the_figures_of_its_data_set_alone(tmp_path, name, columns):
     assert (tmp_path / "results/results.csv").read_text() == text
 
 
+def test_seeds_have_the_figures_of_the_data_set_too(tmp_path):
+    done = run(MAKERS["realiad"](tmp_path / "data"), tmp_path / "results", "realiad", group=("--seeds", "0,1"))
+    assert done.exit_code == 0, done.output
+    row, mean = csv.DictReader((tmp_path / "results/seeds.csv").open())
+    own = [class_results.collect(tmp_path / f"results/seed_{seed}")[0] for seed in (0, 1)]
+    assert float(row["sample_auroc_mean"]) == pytest.approx(
+        sum(each.best["sample_auroc"] for each in own) / 2, abs=1e-6
+    )
+    assert row["last_sample_auroc_std"] == mean["last_sample_auroc_std"] != "nan"
+    assert " S-AUC" in done.output.partition("Mean and standard deviation")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("realiad", "BX"), ("ksdd2", "anomaly"), ("dagm", "anomaly"), ("btad", "ko")]
+)
+def test_kinds_of_defect_are_those_of_the_reader_and_not_folders(tmp_path, name, kind):
+    done = run(MAKERS[name](tmp_path / "data"), tmp_path / "results", name)
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((tmp_path / "results/kinds.csv").open()))
+    assert [(row["kind"], row["images"]) for row in rows] == [(kind, "2")]
+    tested = class_results.collect(tmp_path / "results")[0].best
+    assert float(rows[0]["pixel_auroc"]) == pytest.approx(tested["pixel_auroc"], abs=2e-6)
+    page = (tmp_path / "results/report/index.html").read_text()
+    assert f">{kind}<" in page
+
+
 def test_ad2s_figures_are_those_of_the_maps_at_the_pictures_own_size(tmp_path):
     root = MAKERS["mvtec2"](tmp_path)
     images, validation = opened(root, "mvtec2"), opened(root, "mvtec2", "validation")

@@ -73,7 +73,7 @@ def test_the_worst_are_picked_as_the_evidence_ranks_them(label: int) -> None:
     for k, score in enumerate(scores):
         worst(labels[k], float(score), Panels(np.full((1, 1, 3), k, np.uint8), np.zeros((1, 1)), np.zeros((1, 1))))
     found = Evidence()
-    found.add([f"kind/{k}.png" for k in range(40)], labels, scores)
+    found.add([f"kind/{k}.png" for k in range(40)], ["kind"] * 40, labels, scores)
     assert [panels.image.max() for panels in worst.found[label]] == found.worst(label, review.COUNT)
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from preparation import annotations
 from tests.helpers.benchmarks import SIZE, square
 from tests.helpers.prepare_line import call, one_line
 
@@ -17,18 +18,19 @@ RLE = {"size": list(SIZE), "counts": [490, *[12, 28] * 11, 12, 978]}  # of the s
 NAME = "spot/000.png"
 
 
-def coco_file(path, **shape):
+def coco_file(path, size=SIZE, **shape):
     category = {"id": 3, "name": "spot"}
-    image = {"id": 7, "file_name": NAME, "height": SIZE[0], "width": SIZE[1]}
-    other = {"id": 8, "file_name": "good/001.png", "height": SIZE[0], "width": SIZE[1]}
+    image = {"id": 7, "file_name": NAME, "height": size[0], "width": size[1]}
+    other = {"id": 8, "file_name": "good/001.png", "height": size[0], "width": size[1]}
     drawn = {"id": 1, "image_id": 7, "category_id": 3} | shape
     path.write_text(json.dumps({"images": [image, other], "annotations": [drawn], "categories": [category]}))
     return path
 
 
-def labelme_folder(path, points=POLYGON, kind="polygon"):
+def labelme_folder(path, points=POLYGON, kind="polygon", shapes=1):
     (path / "spot").mkdir(parents=True)
-    content = {"shapes": [{"label": "spot", "points": points, "shape_type": kind}], "imagePath": "..\\x\\000.png",
+    drawn = [{"label": "spot", "points": points, "shape_type": kind}] * shapes
+    content = {"shapes": drawn, "imagePath": "..\\x\\000.png",
                "imageHeight": SIZE[0], "imageWidth": SIZE[1]}  # fmt: skip
     (path / "spot/000.json").write_text(json.dumps(content))
     return path
@@ -63,6 +65,57 @@ def test_what_is_drawn_becomes_a_mask(tmp_path, source):
     assert result.exit_code == 0, result.output
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out/spot/000_mask.png")), square())
     assert len(list((tmp_path / "out").rglob("*.png"))) == 1  # of good pictures there is none
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (31, 17), (40, 48), (301, 203)])
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_run_lengths_are_those_of_pycocotools(tmp_path, size, share, compressed):
+    drawn = np.random.default_rng(0).random(size) < share
+    drawn[-1, -1] = True  # of a mask without any pixel there is no file
+    runs = coco.encode(np.asfortranarray(drawn, np.uint8))
+    counts = runs["counts"].decode()
+    if not compressed:
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], drawn.T.ravel(), [0]])))
+        counts = np.diff([0, *ends]).tolist()
+        assert coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"] == runs["counts"]
+    source = coco_file(tmp_path / "a.json", size, segmentation={"size": list(size), "counts": counts})
+    assert call("masks", source, tmp_path).exit_code == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "spot/000_mask.png")) > 0, coco.decode(runs) > 0)
+
+
+def test_runs_of_no_length_are_taken(tmp_path):
+    counts = [0, 3, 0, 2, 4, 0, 6]
+    zeros = coco.frPyObjects({"size": [3, 5], "counts": counts}, 3, 5)
+    assert annotations._run_lengths(zeros["counts"].decode()) == counts
+    source = coco_file(tmp_path / "a.json", (3, 5), segmentation=zeros | {"counts": zeros["counts"].decode()})
+    assert call("masks", source, tmp_path).exit_code == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "spot/000_mask.png")) > 0, coco.decode(zeros) > 0)
+
+
+def test_polygons_of_a_shape_and_shapes_of_a_picture_are_united_and_holes_stay(tmp_path):
+    size, parts = (37, 53), [[2, 2, 20.5, 3, 18, 19.5], [15, 10, 50.4, 12, 44, 35, 12, 30]]
+    ring = np.zeros(size, np.uint8, order="F")
+    ring[25:36, 1:12] = 1
+    ring[28:33, 4:9] = 0
+    source = coco_file(tmp_path / "a.json", size, segmentation=parts)
+    content = json.loads(source.read_text())
+    runs = coco.encode(ring)
+    hole = {"size": list(size), "counts": runs["counts"].decode()}
+    content["annotations"].append(content["annotations"][0] | {"id": 2, "segmentation": hole})
+    source.write_text(json.dumps(content))
+    assert call("masks", source, tmp_path).exit_code == 0
+    wanted = coco.decode(coco.merge([*coco.frPyObjects(parts, *size), runs])) > 0
+    found = np.asarray(Image.open(tmp_path / "spot/000_mask.png")) > 0
+    assert np.array_equal(found, wanted) and not found[28:33, 4:9].any() and found[26, 1:12].all()
+
+
+def test_without_anything_drawn_there_is_no_mask(tmp_path):
+    source = coco_file(tmp_path / "a.json", segmentation=[FLAT])
+    source.write_text(json.dumps(json.loads(source.read_text()) | {"annotations": []}))
+    for given in (source, cvat_file(tmp_path / "b.xml", ""), labelme_folder(tmp_path / "c", shapes=0)):
+        result = call("masks", given, tmp_path / "out")
+        assert result.exit_code == 0 and not list(tmp_path.rglob("*.png")), result.output
 
 
 @pytest.mark.parametrize(
@@ -104,14 +157,27 @@ WRONG = {
                     "a shape cannot be drawn"),
     "a mask outside": (lambda p: cvat_file(p / "a.xml",
                                            '<mask label="x" rle="0,144" left="40" top="10" width="12" height="12"/>'),
-                       "a shape cannot be drawn"),
+                       "a shape cannot be drawn (it leaves the picture)"),
+    "a mask above": (lambda p: cvat_file(p / "a.xml",
+                                         '<mask label="x" rle="0,8" left="0" top="-4" width="4" height="2"/>'),
+                     "a shape cannot be drawn (it leaves the picture)"),
+    "a short mask": (lambda p: cvat_file(p / "a.xml",
+                                         '<mask label="x" rle="0,7" left="0" top="4" width="4" height="2"/>'),
+                     "its run lengths do not fill it"),
+    "a string that is cut off": (lambda p: coco_file(p / "a.json", segmentation={
+        "size": list(SIZE), "counts": "Z?<l00"}), "its run lengths do not fill it"),
+    "half a number": (lambda p: coco_file(p / "a.json", segmentation={"size": list(SIZE), "counts": "Z"}),
+                      "its run lengths were cut off"),
+    "no number at all": (lambda p: coco_file(p / "a.json", segmentation={"size": list(SIZE), "counts": "!"}),
+                         "its run lengths have a wrong character"),
+    "no shape": (lambda p: coco_file(p / "a.json", segmentation=[]), "'bbox' is missing"),
     "far away": (lambda p: coco_file(p / "a.json", segmentation=[[900, 900, 901, 900, 901, 901]]),
                  "a shape cannot be drawn (it lies far outside the picture)"),
     "no number": (lambda p: labelme_folder(p / "a", [(1, 2), (3, float("nan")), (2, 2)]), "it lies far outside"),
     "two points": (lambda p: coco_file(p / "a.json", segmentation=[[1, 1, 9, 9]]), "a polygon needs three points"),
     "outside": (lambda p: coco_file(p / "a.json", segmentation=[[50, 1, 60, 1, 60, 9]]), "covers no pixel"),
     "a short run": (lambda p: coco_file(p / "a.json", segmentation={"size": list(SIZE), "counts": [3, 5]}),
-                    "do not fill the picture"),
+                    "do not fill it"),
 }  # fmt: skip
 
 

@@ -70,6 +70,21 @@ def test_tables_in_every_form(seeds: Path) -> None:
     assert (rows[2]["image_auroc_mean"], rows[2]["image_auroc_std"], rows[2]["runs"]) == ("0.880000", "0.030000", "3")
 
 
+def test_figures_of_a_benchmark_of_its_own_stand_beside_the_others() -> None:
+    own = ({"sample_auroc": 0.7, "pixel_pro": 0.5}, {"sample_auroc": 0.9})
+    runs = Runs("x", [[Result("realiad_bolt", "resnet18", best=best, last={"sample_auroc": 0.6})] for best in own])
+    for row in csv.DictReader(spread.to_csv([runs]).splitlines()):  # the class, and the mean
+        assert (row["sample_auroc_mean"], row["sample_auroc_std"]) == ("0.800000", "0.141421")
+        assert (row["last_sample_auroc_mean"], row["last_sample_auroc_std"]) == ("0.600000", "0.000000")
+    best, last = spread.tables(runs)
+    assert best.head[-1] == "S-AUC" and [row[-1] for row in best.rows] == ["80.0 ± 14.1"] * 2
+    assert last.head[-1] == "S-AUC" and [row[-1] for row in last.rows] == ["60.0 ± 0.0"] * 2
+    usual = Runs("y", [[result("mvtec_tile", 0, 0.9)]])
+    assert "S-AUC" not in spread.tables(usual)[0].head and "sample" not in spread.to_csv([usual])
+    line = list(csv.DictReader(spread.to_csv([runs, usual]).splitlines()))[2]
+    assert (line["run"], line["image_auroc_mean"], line["sample_auroc_mean"]) == ("y", "0.900000", "nan")
+
+
 def test_what_latex_would_read_as_its_own_is_escaped() -> None:
     assert spread.latex(spread.Table("t", ["a_b", "50 %"], [["x & y", r"\z"]], 0)).splitlines()[3:6:2] == [
         r"  a\_b & 50 \% \\",

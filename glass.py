@@ -376,7 +376,8 @@ class GLASS(nn.Module):
         for optimizer in self.optimizers.values():
             optimizer.step()
         right = shares_right(true_scores, gaus_scores, fake_scores, defect, self.dsc_margin)
-        return torch.stack([*right, r_t, r_g, r_f, noise_loss.detach(), loss.detach()])
+        noise_loss = noise_loss.detach() if self.gas else torch.full_like(r_t, ABSENT)
+        return torch.stack([*right, r_t, r_g, r_f, noise_loss, loss.detach()])
 
     def synthesise_globally(
         self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, noise: torch.Tensor

@@ -18,6 +18,7 @@ from loss import FocalLoss, hard_examples, masked_quantile
 from tests.helpers.small_glass import GRID, SIZE, Samples, loader, small_glass
 from training import evaluation, scoring_head
 from training.hypothesis import is_hypersphere
+from training.progress import CURVES
 from training.scoring_head import ScoringHead
 from training.selection import AUROCS
 
@@ -131,6 +132,7 @@ def check_step(batch, rows, svd, options):
         optimizer.step()
     curves = ours.train_step(batch, center, torch.Generator().manual_seed(1))
     torch.testing.assert_close(curves[-1], loss.detach(), atol=1e-5, rtol=1e-5)
+    assert curves[CURVES.index("noise_loss")].isnan() == (not ours.gas)  # without noise there is no such loss
     for (key, want), (_, got) in zip(plain.state_dict().items(), ours.state_dict().items(), strict=True):
         if not key.endswith(("block1.0.bias", "fc.bias")):  # no gradient but rounding in front of a batch norm
             torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4, msg=key)

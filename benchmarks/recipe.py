@@ -25,7 +25,7 @@ import numpy as np
 from artifacts import checkpoint, layout
 from artifacts.class_results import METRICS, RESULT_FILE
 from artifacts.curves import CURVES_FILE
-from artifacts.options import MUON, PAPER, PRECISIONS, QUICK, RECIPES, WHITENED, settings_text
+from artifacts.options import PAPER, PRECISIONS, QUICK, RECIPES, WHITENED, settings_text
 from artifacts.run_info import RUN_FILE
 from artifacts.run_state import RunState
 from artifacts.test_scores import EVALUATIONS, RAW
@@ -40,7 +40,7 @@ INGREDIENTS = {  # of the training; the average is one more
     "whitened": ("dsc_init",),
     "muon": ("dsc_optimizer",),
 }
-SETS = RECIPES[QUICK] | {"dsc_init": WHITENED, "dsc_optimizer": MUON}
+SETS = RECIPES[QUICK] | {"dsc_init": WHITENED}
 GRAVEL = (160, 120, 30)  # see demo_data.COUNTS
 HYPOTHESES = {2: "manifold", 3: "hypersphere"}  # --distribution
 SPREAD = 5  # evaluations
@@ -51,43 +51,31 @@ import main, utils
 utils.fast_bfloat16 = lambda device: True
 main.main()
 """
-HEAD = [
-    "class",
-    "backbone",
-    "hypothesis",
-    "pixels",
-    "precision",
-    "iterations",
-    "seeds",
-    *INGREDIENTS,
-    "average",
-    "recipe",
-]
-HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread of image AUROC", "of pixel AUROC", "CPU minutes"]
+HEAD = ["class", "setting", "iterations", "training", "seeds"]
+HEAD += ["image AUROC", "pixel AUROC", "PRO", "spread, image", "spread, pixel"]
+HEAD += ["own: image AUROC", "own: pixel AUROC", "own: spread, image", "own: spread, pixel", "CPU minutes"]
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_pro")
-OF_QUICK = ("rate", "cosine")
-NAMES = {(): PAPER, (*OF_QUICK, "average"): QUICK}
+OF_QUICK = ("rate", "cosine", "muon")
+AVERAGE = "average"
 TRAININGS: dict[str, tuple[str, ...]] = {
     PAPER: (),
     **{each: (each,) for each in OF_QUICK},
+    **{f"no {each}": tuple(other for other in OF_QUICK if other != each) for each in OF_QUICK},
     QUICK: OF_QUICK,
-    MUON: (*OF_QUICK, MUON),
-    "start": (*OF_QUICK, WHITENED, MUON),
+    WHITENED: (*OF_QUICK, WHITENED),
 }
+NAMES = {ingredients: name for name, ingredients in TRAININGS.items()}
 SECTION = """## Recipes
 
 The last epoch, which nothing chose, of trainings of equal length; percent, mean ± standard deviation over the seeds.
-*quick* is `--recipe quick` ($quick) with the iterations of its row, *paper* is the paper's recipe with as many.
-Between them each of quick's ingredients stands alone, and each is left out: *rate* is its learning rate, *cosine* its
-schedule with the warm-up, *average* its average of the weights. *start* is no part of quick: `--dsc_init whitened
---dsc_optimizer muon`. A training has a row with and one without the average, which does not change it. *Spread* is the
-highest minus the lowest of the last five evaluations, in points, the mean over the seeds. *CPU minutes* are those of
-the whole command, evaluations included, as a mean over the seeds.
+*paper* is the paper's recipe, *quick* is `--recipe quick` ($quick) with the iterations of its row. Of quick's
+ingredients, *rate* is its learning rate, *cosine* its schedule with the warm-up, *muon* its optimiser, each alone or
+left out. *whitened* is quick with `--dsc_init whitened`. Every training keeps an average of the weights, which does not
+change it: first come the figures of the averages, then those of the weights themselves (*own*).
+*Spread* is the highest minus the lowest of the last five evaluations, in points, the mean over the seeds. *CPU minutes*
+are those of the whole command, evaluations included.
 
 $table
-
-    export DATAPATH=data/mvtec AUGPATH=data/dtd/images WEIGHTS=resnet18.pth OMP_NUM_THREADS=1
-    bash benchmarks/recipe.sh
 
 """
 
@@ -177,7 +165,7 @@ def read(folder: Path) -> list[Record]:
     run = json.loads(path.read_text(encoding="utf-8"))
     trained = [each for each, keys in INGREDIENTS.items() if all(run[key] == SETS[key] for key in keys)]
     lines = [json.loads(line) for line in (path.parent / CURVES_FILE).read_text(encoding="utf-8").splitlines()]
-    for beside, ingredients, tags in (("", [*trained, "average"], EVALUATIONS), ("-own", trained, RAW)):
+    for beside, ingredients, tags in (("", [*trained, AVERAGE], EVALUATIONS), ("-own", trained, RAW)):
         (result,) = folder.with_name(folder.name + beside).rglob(RESULT_FILE)
         best = json.loads(result.read_text(encoding="utf-8"))["best"]
         found.append(
@@ -202,23 +190,30 @@ def read(folder: Path) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Return a row for each class, length and set of ingredients, means over the seeds; paper first, quick last."""
+    """Return a row for each class, setting, length and training, means over the seeds: of averages, then of own."""
     groups: dict[tuple, list[Record]] = {}
     for each in records:
-        key = tuple(each[part] for part in ("name", "size", "backbone", "distribution", "precision", "iterations"))
-        groups.setdefault((*key, tuple(each["ingredients"])), []).append(each)
+        setting = f"{each['backbone']}, {HYPOTHESES[each['distribution']]}, {each['size']} px, {each['precision']}"
+        trained = tuple(part for part in each["ingredients"] if part != AVERAGE)
+        groups.setdefault((each["name"], setting, each["iterations"], trained), []).append(each)
+    order = list(NAMES)
     rows = []
-    for (name, size, backbone, hypothesis, precision, iterations, ingredients), group in sorted(
-        groups.items(), key=_order
+    for (name, setting, iterations, trained), group in sorted(
+        groups.items(), key=lambda item: (*item[0][:3], order.index(item[0][3]))
     ):
-        marks = ["x" if each in ingredients else "" for each in (*INGREDIENTS, "average")]
-        spreads = [_spread([each["evaluations"].get(key, []) for each in group]) for key in SHOWN[:2]]
-        figures = [peers.percent([_number(each["last"][key]) for each in group]) for key in SHOWN]
-        shown = [name.partition("_")[2], backbone, HYPOTHESES[hypothesis]]
-        shown += [f"{size}", precision, f"{iterations}", f"{len(group)}", *marks]
-        minutes = sum(each["cpu_s"] for each in group) / len(group) / 60
-        rows.append([*shown, NAMES.get(ingredients, ""), *figures, *spreads, f"{minutes:.0f}"])
-    return peers.markdown(HEAD, rows, 12)
+        averaged = [each for each in group if AVERAGE in each["ingredients"]]
+        own = [each for each in group if AVERAGE not in each["ingredients"]]
+        minutes = sum(each["cpu_s"] for each in averaged) / len(averaged) / 60
+        figures = [*_figures(averaged, SHOWN), *_figures(own, SHOWN[:2]), f"{minutes:.1f}"]
+        row = [name.partition("_")[2], setting, f"{iterations}", NAMES[trained], f"{len(averaged)}"]
+        rows.append([*row, *figures])
+    return peers.markdown(HEAD, rows, 4)
+
+
+def _figures(runs: Sequence[Record], shown: Sequence[str]) -> list[str]:
+    """Return means of the last evaluation's metrics over runs, then the spreads of both AUROCs."""
+    found = [peers.percent([_number(each["last"][key]) for each in runs]) for key in shown]
+    return found + [_spread([each["evaluations"].get(key, []) for each in runs]) for key in SHOWN[:2]]
 
 
 def section() -> str:
@@ -227,11 +222,6 @@ def section() -> str:
         return ""
     shown = table(json.loads(DATA.read_text(encoding="utf-8")))
     return Template(SECTION).substitute(quick=settings_text(RECIPES[QUICK]), table=shown)
-
-
-def _order(item: tuple[tuple, list[Record]]) -> tuple:
-    *key, ingredients = item[0]
-    return *map(str, key[:4]), key[5], len(ingredients), ingredients, key[4] != "fp32"
 
 
 def _number(value: float | None) -> float:

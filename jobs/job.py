@@ -10,7 +10,7 @@ import torch
 import utils
 from artifacts import class_status, layout, run_info
 from artifacts.class_status import Failure
-from artifacts.options import ADAMW, AUTO, XAVIER
+from artifacts.options import XAVIER
 from artifacts.tracking import trackers
 from datasets.base import JUDGE_ONLY
 from jobs import growth
@@ -33,8 +33,8 @@ NO_TEXTURES = (
     "rest on them: python prepare.py dtd OUT fetches them; then give OUT/dtd/images as AUG_PATH."
 )
 EXPERIMENTAL = (
-    "%s: experimental. On classes whose test normals differ from the training normals it may cost accuracy: compare "
-    "with a run without it, or let auto choose."
+    "--dsc_init %s: experimental. On classes whose test normals differ from the training normals it may cost accuracy: "
+    "compare with a run without it."
 )
 
 
@@ -67,10 +67,8 @@ class Job:
         if settings.run.train and settings.data.aug_path is None and settings.data.distribution != JUDGE_ONLY:
             LOGGER.warning("%s", NO_TEXTURES)
         self.told: set[str] = set()  # classes whose images were checked
-        for name, default in (("dsc_init", XAVIER), ("dsc_optimizer", ADAMW)):
-            value = getattr(settings.net, name)
-            if settings.run.train and value not in (default, AUTO):
-                LOGGER.warning(EXPERIMENTAL, f"--{name} {value}")
+        if settings.run.train and settings.net.dsc_init != XAVIER:
+            LOGGER.warning(EXPERIMENTAL, settings.net.dsc_init)
         for name in ("cuda_graph", "triton"):
             if settings.run.train and getattr(settings.net, name) and device.type != "cuda":
                 LOGGER.warning("--%s has no effect on the %s.", name, device.type.upper())

@@ -18,7 +18,7 @@ from artifacts.options import ADAMW, AUTO, COSINE, MUON, WHITENED, XAVIER
 
 LOGGER = logging.getLogger(__name__)
 
-MUON_RATE = 5  # times the discriminator's rate: updates of match_rms_adamw are about as long as Adam's
+MUON_RATE = 2  # times the discriminator's rate: updates of match_rms_adamw are about as long as Adam's
 PARTS = 5  # of the training images, each held out once
 ALIKE = 1.08  # held_out_ratio up to which images held out vary as the others do
 LEAST_NOISE = 1e-6

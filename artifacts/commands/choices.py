@@ -17,7 +17,15 @@ TENSORBOARD, MLFLOW, WANDB = TRACKERS = ("tensorboard", "mlflow", "wandb")  # --
 PAPER, QUICK = "paper", "quick"  # --recipe
 RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command line does
     PAPER: {},
-    QUICK: {"lr": 0.001, "schedule": COSINE, "warmup": 20, "ema_decay": 0.98, "iterations": 320, "select": LAST},
+    QUICK: {
+        "lr": 0.001,
+        "schedule": COSINE,
+        "warmup": 20,
+        "dsc_optimizer": AUTO,
+        "ema_decay": 0.98,
+        "iterations": 320,
+        "select": LAST,
+    },
 }
 IMAGENET, OWN_NORMALISATION = NORMALISATIONS = ("imagenet", "model")  # --normalise
 OWN_RECIPE = PAPER  # of one's own pictures

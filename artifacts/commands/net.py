@@ -171,7 +171,8 @@ class NetOptions:
     )
     dsc_optimizer: str = network(
         ADAMW,
-        "Experimental. muon: train the discriminator's first matrix with Muon. auto: where --dsc_init auto whitens.",
+        "muon: train the discriminator's first matrix with Muon, so that it sees the noise sooner. auto: muon where "
+        "training images held out vary as the others do.",
         paper=ADAMW,
         type=click.Choice(OPTIMIZERS),
         compared=True,

@@ -526,11 +526,11 @@ def quick(data, tmp_path_factory) -> tuple[Path, Result]:
 def test_a_recipe_and_what_it_sets_stand_wherever_settings_do(quick):
     results, outcome = quick
     assert outcome.exit_code == 0, outcome.output
-    sets = {"lr": 0.001, "schedule": "cosine", "ema_decay": 0.98, "select": "last"}
+    sets = {"lr": 0.001, "schedule": "cosine", "dsc_optimizer": "auto", "ema_decay": 0.98, "select": "last"}
     files = told(results)
     assert files["run"]["recipe"] == files["result"]["settings"]["recipe"] == "quick"
     assert files["run"]["recipe_sets"] == sets and files["model"]["recipe"] == {"name": "quick", "sets": sets}
-    text = "recipe quick: lr 0.001, schedule cosine, ema_decay 0.98, select last"
+    text = "recipe quick: lr 0.001, schedule cosine, dsc_optimizer auto, ema_decay 0.98, select last"
     page = (results / "report" / "index.html").read_text()
     assert text in outcome.output and f"Trained with {text}." in page and "AUROC without the average" in page
     assert (files["run"]["iterations"], files["run"]["warmup"]) == (5, 2)  # as the command line has it

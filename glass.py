@@ -203,7 +203,11 @@ class GLASS(nn.Module):
 
         As released, the mean over batches of the batch means, so images of a last, partial batch weigh more.
         The adaptor is linear: the mean of the adapted rows is the adapted mean. Rows on padding do not count.
+        Of K classes with a center each, as the loader's `classes` tells (see jobs.joint.images): [K, h·w, C].
         """
+        if classes := getattr(train_loader, "classes", {}):
+            parts = ((loader, None if cache is None else cache.part(span)) for span, loader in classes.items())
+            return torch.stack([self.center(loader, epoch, part) for loader, part in parts])
         if cache is not None:
             merge, sampler = self.patch_embedding.merge, train_loader.batch_sampler
             return self.adapt(cache.center_rows(merge, self.grid, sampler, epoch))
@@ -305,7 +309,7 @@ class GLASS(nn.Module):
         Args:
             batch: image and aug [B, 3, H, W], normalised; mask_s [B, h, w], 0 or 1, where aug has a synthetic defect;
                 of letterboxed pictures valid [B, H, W], false on padding, whose rows take no part.
-            center: [h·w, C].
+            center: [h·w, C], or [K, h·w, C] of K classes, of which the batch's part [B] has the numbers.
             generator: source of the noise, on the model's device.
             cache: of the training images' features; without, they are computed.
 
@@ -317,6 +321,8 @@ class GLASS(nn.Module):
         noise = torch.randn(rows, self.patch_embedding.target_dim, generator=generator, device=self.device)
         images = [utils.send(batch[key], self.device) for key in ("mask_s", "aug")]
         true = cache.get(batch["index"]) if cache is not None else [utils.send(batch["image"], self.device)]
+        if center.dim() == 3:
+            center = center[utils.send(batch["part"], self.device)].flatten(0, 1)  # [B·h·w, C]
         inputs = (noise.mul_(self.noise), center, *images, *true)
         if kept is not None:
             return self._update(*inputs, kept=utils.send(kept, self.device))
@@ -334,7 +340,8 @@ class GLASS(nn.Module):
 
         Args:
             noise: [N, C].
-            center, mask, aug: as of train_step.
+            center: [h·w, C], the same for each image, or of all, [B·h·w, C].
+            mask, aug: as of train_step.
             true: the images, or the pooled planes of each layer.
             kept: positions of the rows that take part; all by default.
         """
@@ -343,7 +350,7 @@ class GLASS(nn.Module):
         true_rows = self._embed(*true) if true[0].shape == aug.shape else self.patch_embedding.merge(list(true))
         fake_rows = true_rows if fake_rows is None else fake_rows
         if kept is not None or self.hypersphere:
-            center = center.repeat(len(aug), 1)  # [N, C]
+            center = center.repeat(len(aug) * self.grid[0] * self.grid[1] // len(center), 1)  # [N, C]
         if kept is not None:
             fake_rows, true_rows, center, mask = (each[kept] for each in (fake_rows, true_rows, center, mask))
         if not self.las:

@@ -13,6 +13,8 @@
         result.json, evidence.json                 figures of the test, their grounds (class_results, test_scores)
         review/                                    pictures for the report
         progress.json, failure.json                of a class that is not done (class_status)
+    models/backbone_<i>/<dataset>_joint/           the training of --joint: as a class folder, without figures
+        joint.json                                 the classes that it is finished for
     models/backbone_<i>/old/<name>-<n>/            class folders of earlier runs (--fresh)
     grown/                                         a results folder of its own: models of --grow, until --accept
     training/<name>/, eval/<name>/                 pictures by the last and by the best weights
@@ -35,6 +37,7 @@ STATE_FILE = "state.pth"
 MODELS, TRAINING, EVAL, JUDGE, REPORT = "models", "training", "eval", "judge", "report"
 GROWN = "grown"
 TENSORBOARD = "tb"
+JOINT, JOINT_FILE = "joint", "joint.json"  # in place of a class
 SEEDS_FILE, KINDS_FILE = "seeds.csv", "kinds.csv"
 _SEED = "seed_"
 _BACKBONE = "backbone_"

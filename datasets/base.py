@@ -267,10 +267,14 @@ class AnomalyDataset(FramedPictures, Dataset):
         return same
 
     @contextmanager
-    def kept_pixels(self, threads: int = 8) -> Iterator[None]:
+    def kept_pixels(self, threads: int = 8, sharing: int = 1) -> Iterator[None]:
         """Keep decoded and resized training images, foreground masks and textures while the block lasts.
 
         All workers of a loader that starts inside the block share them.
+
+        Args:
+            threads: that read sizes and cut tiles.
+            sharing: data sets that do so at once, and divide the room.
         """
         with ThreadPoolExecutor(threads) as pool:
             sizes = list(pool.map(read_size, [entry.image for entry in self.entries]))
@@ -279,7 +283,7 @@ class AnomalyDataset(FramedPictures, Dataset):
             textures = list(pool.map(self.textures.shape, range(len(self.textures)))) if self.textures else []
             masked = self.fg or self.framing.mask is not None
             masks = [self.imagesize[1:] if masked else (0,)] * len(self)
-            self.pixels = keep_pixels(self.name, shapes + masks + textures)
+            self.pixels = keep_pixels(self.name, shapes + masks + textures, sharing)
             if self.framing.tiling is not None:  # else each tile would decode its whole picture
                 list(pool.map(self._keep_tiles, range(len(self.entries))))
         try:

@@ -89,12 +89,18 @@ class SharedPixels:
         return slot
 
 
-def keep_pixels(name: str, shapes: Sequence[tuple[int, ...]]) -> Pixels:
-    """Choose where arrays of these shapes are kept, the first ones first, and say so."""
+def keep_pixels(name: str, shapes: Sequence[tuple[int, ...]], sharing: int = 1) -> Pixels:
+    """Choose where arrays of these shapes are kept, the first ones first, and say so.
+
+    Args:
+        name: of the data set.
+        shapes: of its arrays.
+        sharing: data sets that do so at once, and divide the room.
+    """
     size = sum(map(math.prod, shapes))  # bytes
-    processes = processes_here()  # that may do the same just now
-    room = min(CACHE_BYTES, int(SHARE * psutil.virtual_memory().available / processes))
-    free = shutil.disk_usage(SHARED_MEMORY).free / processes if SHARED_MEMORY.is_dir() else math.inf
+    others = processes_here() * sharing  # that may do the same just now
+    room = min(CACHE_BYTES // sharing, int(SHARE * psutil.virtual_memory().available / others))
+    free = shutil.disk_usage(SHARED_MEMORY).free / others if SHARED_MEMORY.is_dir() else math.inf
     shared = min(size, room) <= SHARED_SHARE * free
     where = "shared memory" if shared else f"each process apart, as {SHARED_MEMORY} has only {free / 1e9:.2f} GB free"
     kept = f"{size / 1e9:.2f} GB" if size <= room else f"the first {room / 1e9:.2f} of {size / 1e9:.2f} GB"

@@ -132,6 +132,8 @@ def _checkpoint(folder: Path, file: Path | None) -> Path:
         raise FileNotFoundError(f"{folder} is no folder: give a class folder, <results>/models/backbone_0/<name>.")
     if file is not None:
         return file
+    if (folder / layout.JOINT_FILE).is_file():
+        raise ValueError(f"{folder} is the training of --joint: give the folder of one of its classes, beside it.")
     best, shared = checkpoint.best_checkpoint(folder), folder / layout.SHARED_FILE
     if best is None and not shared.is_file():
         raise FileNotFoundError(f"{folder} holds no ckpt_best_<epoch>.pth: give a class folder, or --checkpoint FILE.")

@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors.torch import save
+
 import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, options, run_info
 from artifacts.hypothesis_table import table_flag
-from artifacts.options import FURTHER, LATER, LOOK, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions
+from artifacts.options import FURTHER, LATER, LOOK, OWN, TRAINING, VAL_SPLIT, DataOptions, NetOptions, RunOptions
 from artifacts.run_state import RunState, is_done
 from datasets.base import AnomalyDataset
 from glass import GLASS
 from jobs import card_writer, growth
 from jobs.assembly import Assembly, Network
 from jobs.held_out import ClassSets
-from jobs.settings import Settings, Task
+from jobs.settings import Choice, Settings, Task
 from preparation import audit, layouts
 from reporting import report_page
 from system import claims, files
@@ -126,6 +128,36 @@ def check_backbone(kept: Path, network: Network) -> None:
         raise ValueError(f"The models beside {kept} use other backbone weights: give another --results_path.")
 
 
+def keep_backbone(assembly: Assembly, choice: Choice, network: Network) -> None:
+    """Keep the weights of a backbone that cannot be fetched again beside the models.
+
+    Raises:
+        ValueError: the models there use others.
+    """
+    path = assembly.kept_weights(choice)
+    if assembly.settings.net.backbone_weights != backbones.IMAGENET and not path.is_file():
+        files.write_new(path, save(network.backbone_state, {"origin": f"{choice.name} sha256:{network.fingerprint}"}))
+    check_backbone(path, network)
+
+
+def check_unchanged(before: Mapping[Path, tuple[int, int] | None], contents: Mapping[Path, str]) -> None:
+    """Make sure that images and masks are those of before.
+
+    Args:
+        before: system.files.state of each.
+        contents: their digests then.
+
+    Raises:
+        ValueError: one was changed.
+    """
+    touched = [path for path, state in before.items() if files.state(path) != state]
+    changed = [path for path in touched if not path.is_file() or run_info.sha256(path) != contents[path]]
+    if changed:
+        advice = "the same command tests the images of now, with --fresh it also trains on them"
+        count = f"{len(changed)} of {len(before)} images and masks"
+        raise ValueError(f"{count} changed while the class ran, e.g. {changed[0]}: {advice}.")
+
+
 def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSets) -> None:
     """Make sure that a class was trained with the options of now, and if it goes on, with the same images.
 
@@ -140,7 +172,7 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
     advice = "give another --results_path, or --fresh to start over"
     if settings.run.grow and grown != (wanted := growth.read_base(settings, task).grown):
         raise ValueError(f"{folder} has grown {grown}, wanted {wanted}: accept it by --accept, or --fresh.")
-    _check_settings(settings, task, folder, found, state.finished)
+    check_settings(settings, task, folder, found, state.finished)
     if state.finished:
         _check_images(assembly, folder, sets)
     # Of a finished class other images only matter where those held out of it are wanted again.
@@ -153,10 +185,11 @@ def check_options(assembly: Assembly, task: Task, state: RunState, sets: ClassSe
 
 def known_options(recorded: Mapping[str, object]) -> dict[str, object]:
     """Return the options of a run as it recorded them, and the defaults where its version lacked them."""
-    return options.defaults(NetOptions, TRAINING) | options.defaults(DataOptions, LATER) | recorded
+    later = options.defaults(RunOptions, LATER) | options.defaults(DataOptions, LATER)
+    return options.defaults(NetOptions, TRAINING) | later | recorded
 
 
-def _check_settings(settings: Settings, task: Task, folder: Path, found: Mapping[str, object], done: bool) -> None:
+def check_settings(settings: Settings, task: Task, folder: Path, found: Mapping[str, object], done: bool) -> None:
     """Make sure that a class was trained with the options of now, or, where it is done, with those that it knows.
 
     Raises:
@@ -195,7 +228,7 @@ def _check_base(settings: Settings, task: Task, glass: GLASS) -> None:
     base = growth.read_base(settings, task)
     own = {"data", growth.GROWN, *options.defaults(DataOptions, LOOK)}  # of this training alone
     found = {key: value for key, value in known_options(base.state.options).items() if key not in own}
-    _check_settings(settings, task, base.folder, found, done=True)
+    check_settings(settings, task, base.folder, found, done=True)
     glass.load_weights(base.weights)
     card_writer.known_card(base.folder)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.model_card import Threshold, above
+from artifacts.options import HYPERSPHERE, MANIFOLD
 from artifacts.run_info import ImageList
 from artifacts.run_state import STATE, RunState
 from jobs import card_writer
@@ -29,7 +30,6 @@ from system import claims
 LOGGER = logging.getLogger(__name__)
 
 GROWN = "grown"  # among the options of a state: iterations, and the weights that they began with
-MANIFOLD, HYPERSPHERE = 2, 3  # --distribution
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """All classes of a command line: checked, shared with other processes, each run, and the tables of all."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from jobs import growth
 from jobs.assembly import Assembly, Images
 from jobs.checks import OUT_OF_MEMORY, Space, check_data, check_run, check_space
 from jobs.held_out import ClassSets
+from jobs.joint.training import JointTraining
 from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
 from jobs.sharing import Team
@@ -82,6 +84,7 @@ class Job:
             ValueError, FileNotFoundError: wrong input, found before any training.
         """
         owners = {task: each for each in self.assemblies for task in each.settings.tasks()}
+        together = {task: each for each in self.assemblies for task in each.settings.joint_tasks()}
         everything = list(owners)
         tasks = self.place.part(everything)
         if not tasks:
@@ -90,7 +93,9 @@ class Job:
         if self.settings.run.accept:
             self._accept(tasks)
         team = Team(self.place, tasks, self.fresh)
-        earlier = {task: _inode(task.folder) for task in tasks}
+        # Whoever comes later finds a joint training finished, and does not repeat one that failed meanwhile.
+        first = Team(self.place, list(together), redo=True)
+        earlier = {task: _inode(task.folder) for task in (*together, *tasks)}
         sets, spaces = {}, []
         for assembly in self.assemblies:
             own = [task for task in tasks if owners[task] is assembly]
@@ -98,15 +103,35 @@ class Job:
             sets |= found
             spaces += space
         check_space(self.settings.run.results_path, spaces)
+        joint = {task.folder.parent: self._joint(each, task, sets) for task, each in together.items()}
+        owners = together | owners
         for assembly in self.assemblies:
-            planned = [task.planned for task in everything if owners[task] is assembly]
+            planned = [task.planned for task, owner in owners.items() if owner is assembly]
             class_status.write_plan(assembly.settings.run.results_path, planned)
         if self.fresh:
-            self._start_over(tasks[self.place.rank :: self.place.world], earlier)
-        left = team.work(lambda task: self._attempt(owners[task], task, sets[task], earlier[task]))
+            self._start_over([*together, *tasks[self.place.rank :: self.place.world]], earlier)
+
+        def attempt(task: Task) -> None:
+            assembly, training = owners[task], joint.get(task.folder.parent)
+            run = training.run if task in together else partial(_run_class, assembly, task, sets.get(task), training)
+            self._attempt(assembly, task, run, earlier[task])
+
+        left = first.work(attempt) or team.work(attempt)
         if team.last or self.place.world == 1:
             self._conclude()
         return bool(left) or any(class_status.read_failure(task.results) for task in tasks)
+
+    def _joint(self, assembly: Assembly, task: Task, sets: Mapping[Task, ClassSets]) -> JointTraining:
+        """Return a training of --joint, checked where a class waits for it.
+
+        Raises:
+            ValueError, FileNotFoundError: it was begun with other options or images.
+        """
+        own = {each: found for each, found in sets.items() if each.folder.parent == task.folder.parent}
+        joint = JointTraining(assembly, task, own)
+        if joint.needed and not self.fresh:
+            joint.check()
+        return joint
 
     def _known_images(self, settings: Settings, task: Task) -> run_info.ImageList | None:
         """Return the images of an earlier training of a class, where its results stand by it."""
@@ -151,8 +176,14 @@ class Job:
         LOGGER.info("Judgements are in %s.", self.settings.judge_path)
         return False
 
-    def _attempt(self, assembly: Assembly, task: Task, sets: ClassSets, earlier: int | None) -> None:
+    def _attempt(self, assembly: Assembly, task: Task, run: Callable[[], None], earlier: int | None) -> None:
         """Run a class that this process has claimed; where that fails, say so and write it down, so that others go on.
+
+        Args:
+            assembly: of the class.
+            task: the class, or a joint training.
+            run: does it.
+            earlier: what tells its folder from that of an earlier run, which moves away with --fresh.
 
         Raises:
             RuntimeError: the device is lost, and with it this process.
@@ -163,7 +194,7 @@ class Job:
         try:
             if self.fresh:
                 _move_aside(task.folder, earlier)
-            ClassRun(assembly, task, sets).run()
+            run()
         except torch.OutOfMemoryError:
             error = f"out of device memory: {OUT_OF_MEMORY}."
             LOGGER.error("%s: %s", name, error)
@@ -221,6 +252,10 @@ def _capped_workers(wanted: int, place: Place) -> int:
         shared = f" for {processes} processes" if processes > 1 else ""
         LOGGER.info("Loader workers: %d instead of %d; cores here: %d%s.", most, wanted, cores, shared)
     return min(wanted, most)
+
+
+def _run_class(assembly: Assembly, task: Task, sets: ClassSets, joint: JointTraining | None) -> None:
+    ClassRun(assembly, task, sets, joint).run()
 
 
 def _inode(folder: Path) -> int | None:

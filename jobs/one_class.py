@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 import backbones
 import utils
 from artifacts import checkpoint, class_results, layout, model_card, run_info
 from artifacts.monitoring.drift import Drift
-from artifacts.options import BEST, recipe_sets
+from artifacts.options import BEST
 from artifacts.run_state import STATE, RunState
 from artifacts.tracking import trackers
 from datasets.base import AnomalyDataset
 from jobs import card_writer, growth, official, review_pictures
 from jobs.assembly import Assembly
-from jobs.checks import check_backbone, check_options
+from jobs.checks import check_options, check_unchanged, keep_backbone
 from jobs.held_out import ClassSets, SyntheticDefects
+from jobs.joint.training import JointTraining
 from jobs.settings import Task
 from metrics import ImageScores
 from reporting import growth_table
@@ -43,13 +43,14 @@ class ClassRun:
         assembly: of the run.
         task: the class; this process has claimed it.
         sets: its images.
+        joint: of --joint, the finished training that gives it its weights.
 
     Raises:
         ValueError, FileNotFoundError: what the class folder holds does not fit.
     """
 
-    def __init__(self, assembly: Assembly, task: Task, sets: ClassSets) -> None:
-        self.assembly, self.settings, self.task = assembly, assembly.settings, task
+    def __init__(self, assembly: Assembly, task: Task, sets: ClassSets, joint: JointTraining | None = None) -> None:
+        self.assembly, self.settings, self.task, self.joint = assembly, assembly.settings, task, joint
         self.name, self.folder = task.planned.name, self.settings.class_folder(task)
         self.seed = self.settings.seed(task.choice)
         self.network = assembly.network(task.choice, sets.test.imagesize, self.seed)
@@ -71,8 +72,9 @@ class ClassRun:
         elif self.sets.train is not None:
             LOGGER.info("%s: already trained: testing only.", self.name)
         if self.sets.train is not None and self.has_state:
-            sampler = self.assembly.sampler(self.sets.train, self.seed)
-            review_pictures.keep_synthetic(self.task.results, self.sets.train, sampler, anew=self.trains)
+            joint, train = self.joint, self.sets.train
+            sampler = joint.sampler(self.task.classname) if joint else self.assembly.sampler(train, self.seed)
+            review_pictures.keep_synthetic(self.task.results, train, sampler, anew=self.trains)
         loader, tested = self.assembly.test_loader(self.sets.test, self.name), ImageScores()
         weights, epoch = checkpoint.require_best(self.folder)
         pictures = self.settings.run.results_path / layout.EVAL / self.name
@@ -90,7 +92,7 @@ class ClassRun:
         if latest.is_file():
             shown = self.settings.run.results_path / layout.TRAINING / self.name
             last = self._test(loader, latest, shown, painter=painter) | {"epoch": self.state.last_epoch}
-        self._check_unchanged()
+        check_unchanged(self.before, self.contents)
         result = self._result(best, last, described.checkpoint.select)
         found = review_pictures.gather(tested, self.sets.normals, colours, held_out)
         review_pictures.keep(self.task.results, found, result, worst, colours, pictures, self.folder)
@@ -111,46 +113,40 @@ class ClassRun:
         validation = self.assembly.test_loader(images, self.name)
         return found | own.compute(evaluation.whole(self.glass.scored(validation), validation), images)
 
-    def _check_unchanged(self) -> None:
-        """Make sure that every figure is of the same images.
-
-        Raises:
-            ValueError: an image or a mask was changed since the class began.
-        """
-        touched = [path for path, before in self.before.items() if files.state(path) != before]
-        changed = [path for path in touched if not path.is_file() or run_info.sha256(path) != self.contents[path]]
-        if changed:
-            advice = "the same command tests the images of now, with --fresh it also trains on them"
-            count = f"{len(changed)} of {len(self.before)} images and masks"
-            raise ValueError(f"{count} changed while the class ran, e.g. {changed[0]}: {advice}.")
-
     def _train(self) -> None:
-        """Train the class; go on where its state says an earlier run stopped."""
+        """Train the class, or take over what was trained jointly; go on where its state says an earlier run stopped."""
         choice, sets = self.task.choice, self.sets
-        self._keep_backbone()
+        keep_backbone(self.assembly, choice, self.network)
         check_options(self.assembly, self.task, self.state, sets)
         files.remove_partial(self.folder, age=0)
         utils.fix_seeds(self.seed)
         kept = self.settings.training_options(choice) | {"data": self.assembly.fingerprint(sets)}
         if self.base:
             kept[growth.GROWN] = self.base.grown
+        origin, device = self.settings.origin(self.name, choice, kept), utils.device_name(self.assembly.device)
+        with run_info.recorded(self.folder, origin, device) as record:
+            run_info.write_images(self.folder, self.assembly.image_list(sets))
+            if self.joint:
+                self.joint.hand_over(self.folder, kept, self.state)
+                self.glass.hypersphere = bool(self.state.hypersphere)
+            else:
+                self._learn(kept)
+            record["start"] = self.state.start
+        self.has_state = True
+
+    def _learn(self, kept: dict[str, Any]) -> None:
+        """Train on the images of the class; `kept` are the options that go with the state."""
+        sets, run = self.sets, self.settings.run
         selection = dataclasses.replace(self.settings.selection, rule=sets.rule, wanted_share=None)
-        given = dataclasses.asdict(self.settings.net) | dataclasses.asdict(self.settings.data)
-        origin = {"name": self.name, "training_seed": self.seed, "options": given, **kept}
-        origin |= {"recipe_sets": recipe_sets(kept)}
         loaders = (
             self.assembly.train_loader(sets.train, self.seed),
             self.assembly.test_loader(sets.choosing, self.name),
         )
-        device, run = utils.device_name(self.assembly.device), self.settings.run
         tracker = trackers.opener(run.tracker, run.results_path, self.name, kept)
-        with run_info.recorded(self.folder, origin, device) as record, sets.train.kept_pixels():
-            run_info.write_images(self.folder, self.assembly.image_list(sets))
+        with sets.train.kept_pixels():
             if self.base and not self.state.weights:
                 self.glass.start_from(self.base.weights)
             self.glass.trainer(*loaders, self.name, kept, selection, self.state, tracker)
-            record["start"] = self.state.start
-        self.has_state = True
 
     def _compare(self, weights: Path, threshold: model_card.Threshold | None) -> None:
         """Hold the grown model against the one that it comes from, on images that neither was trained on."""
@@ -175,14 +171,6 @@ class ClassRun:
                     growth_table.to_text(found))  # fmt: skip
         LOGGER.info("%s: the same command with --accept in place of --grow puts it in place of the old one, which is "
                     "kept.", self.name)  # fmt: skip
-
-    def _keep_backbone(self) -> None:
-        """Keep the weights of a backbone that cannot be fetched again beside the models."""
-        path = self.assembly.kept_weights(self.task.choice)
-        if self.settings.net.backbone_weights != backbones.IMAGENET and not path.is_file():
-            origin = f"{self.task.choice.name} sha256:{self.network.fingerprint}"
-            files.write_new(path, save(self.network.backbone_state, {"origin": origin}))
-        check_backbone(path, self.network)
 
     def _painter(self, weights: Path) -> evaluation.Painter:
         """Return what draws the pictures of tests: as released, or in the colours of the best weights' calibration."""
@@ -221,9 +209,9 @@ class ClassRun:
         elsewhere = self.settings.models_path != self.settings.run.results_path
         ours = self.settings.run.train or (known is None and not elsewhere)
         if ours and known is None:
-            self._keep_backbone()  # of a test that is the first to name it
+            keep_backbone(self.assembly, self.task.choice, self.network)  # of a test that is the first to name it
         described = self._new_card(tested) if known is None else card_writer.with_rate(known, rate, self.framing)
-        self._check_unchanged()
+        check_unchanged(self.before, self.contents)
         another = known is not None and known.framing != self.framing
         if another:
             LOGGER.warning("%s: the threshold in model.json is for other tiles or another region (predict.py "

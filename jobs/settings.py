@@ -1,6 +1,7 @@
 """The settings of a run, and what follows from them: backbones, classes, folders, and what training depends on."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import backbones
 from artifacts import class_results, layout, options
 from artifacts.class_status import Planned
-from artifacts.options import TRAINING, DataOptions, NetOptions, RunOptions
+from artifacts.options import HYPOTHESES, LAST, MANIFOLD, TRAINING, DataOptions, NetOptions, RunOptions
 from training.selection import Selection
 
+FIRST = -1  # place of a joint training in tables, before its classes
 DIGITS = 19  # of the first numbers that are no seeds
 
 
@@ -61,12 +63,38 @@ class Settings:
 
     def __post_init__(self) -> None:
         _ = self.choices, self.selection  # refuse what is wrong with them before anything else is done
+        if self.run.joint:
+            self._check_joint()
         if self.run.grow and len(self.choices) > 1:
             raise ValueError("--grow is about one backbone: give one -b.")
         if self.run.seeds and any(choice.seed is not None for choice in self.choices):
             raise ValueError("--seeds gives the seeds: leave .seed- out of -b.")
         if self.run.seeds and (self.run.results_path / layout.MODELS).is_dir():
             raise ValueError(f"{self.run.results_path} holds one training: give another --results_path for --seeds.")
+
+    def _check_joint(self) -> None:
+        """Refuse what does not go with --joint.
+
+        Raises:
+            ValueError: something does not.
+        """
+        classes, distribution = set(self.data.subdatasets), self.data.distribution
+        if len(classes) < 2:
+            raise ValueError("--joint is about several classes: give -d at least twice, or leave --joint out.")
+        if layout.JOINT in classes:
+            raise ValueError(f"--joint: its folder has the name of the class {layout.JOINT}: rename the class.")
+        if self.selection.rule != LAST:
+            raise ValueError(
+                f"--joint with --select {self.selection.rule}: one model has one epoch for all classes, so none can "
+                "choose it: give --select last (as --recipe quick does)."
+            )
+        if distribution not in HYPOTHESES:
+            raise ValueError(
+                f"--joint with --distribution {distribution}: all classes are trained under one hypothesis: give "
+                "--distribution 2 (manifold) or 3 (hypersphere)."
+            )
+        if distribution == MANIFOLD and self.run.joint_center != RunOptions.joint_center:
+            raise ValueError("--joint_center has no effect with --distribution 2, the manifold: leave it out.")
 
     @classmethod
     def of(cls, run: RunOptions, net: NetOptions, data: DataOptions) -> "Settings":
@@ -134,13 +162,31 @@ class Settings:
                 tasks.append(Task(choice, classname, planned, folder, results))
         return tasks
 
+    def joint_tasks(self) -> list[Task]:
+        """Return the trainings of all classes together, one on each backbone; none without --joint."""
+        name, tasks = self.name(layout.JOINT), []
+        for choice in self.choices if self.run.joint else []:
+            folder = self.models(choice) / name
+            tasks.append(Task(choice, "", Planned(name, choice.name, choice.index, FIRST), folder, folder))
+        return tasks
+
     def training_options(self, choice: Choice) -> dict[str, Any]:
         """Return what a trained model depends on, as plain values."""
         shaping = options.values(self.net, TRAINING) | options.values(self.data, TRAINING)
         shaping |= {"backbone": choice.name, "layers_to_extract_from": ",".join(choice.layers)}
         shaping |= {"select": self.selection.rule, "val_share": self.selection.share}
         seed = self.run.seed if choice.seed is None else f"{self.run.seed}, training {choice.seed}"
-        return shaping | {"patience": self.selection.patience, "seed": seed}
+        shaping |= {"patience": self.selection.patience, "seed": seed, "joint": self.run.joint}
+        if self.run.joint:
+            classes = ",".join(sorted(set(self.data.subdatasets)))
+            shaping |= {"classes": classes, "joint_center": self.run.joint_center}
+        return shaping
+
+    def origin(self, name: str, choice: Choice, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what run.json says of a training: all options, and what is kept of them with its state."""
+        given = asdict(self.net) | asdict(self.data)
+        origin = {"name": name, "training_seed": self.seed(choice), "options": given, **kept}
+        return origin | {"recipe_sets": options.recipe_sets(kept)}
 
 
 def read_choices(names: tuple[str, ...], layers: tuple[str, ...]) -> list[Choice]:

@@ -4,6 +4,7 @@ A class is waiting (the latest command line names it, and nobody has begun it), 
 works on it now: the same command goes on), done or failed.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -98,6 +99,9 @@ def _row(results: Path, planned: Planned) -> Row:
     if path.is_file():
         best = class_results.from_json(path.read_text(encoding="utf-8"), path).best
         return Row(planned, DONE, None, _pair(best))
+    joint = folder / layout.JOINT_FILE
+    if joint.is_file():
+        return Row(planned, DONE, None, f"one model for {', '.join(json.loads(joint.read_text(encoding='utf-8')))}")
     begun = standing is not None or (folder / STATE_FILE).is_file()
     return Row(planned, STOPPED if begun else WAITING, standing, _best(standing))
 

@@ -51,6 +51,7 @@ class FeatureCache:
         self.known: dict[int, int] = {}  # whether the ground truth is
         self.valid: dict[int, bytes] = {}  # packed bits of the pixels that are not padding, where batches tell
         self.frames: dict[bytes, bytes] = {}  # each kept once: many images have the same
+        self.parts: dict[range, FeatureCache] = {}  # those that were asked for
         self.row_sums: list[torch.Tensor] = []  # of all images, see weighted_mean_over_batches
         self.filled = np.zeros(count, dtype=bool)
         self.batch_size = 0  # of the first batch that came in
@@ -144,6 +145,16 @@ class FeatureCache:
             self.known |= dict(zip(index.tolist(), batch["mask_known"].tolist(), strict=True))
         self.filled[index.numpy()] = True
         return True
+
+    def part(self, span: range) -> "FeatureCache":
+        """Return the images of a span, counted from 0 there, as a full cache on the same memory; each once made."""
+        if span not in self.parts:
+            part = FeatureCache(self.name, len(span), self.device, self.place)
+            part.planes = [kept[span.start : span.stop] for kept in self.planes]
+            part.valid = {i - span.start: frame for i, frame in self.valid.items() if i in span}
+            part.batch_size, part.mask_shape = self.batch_size, self.mask_shape
+            self.parts[span] = part
+        return self.parts[span]
 
     def get(self, index: torch.Tensor) -> list[torch.Tensor]:
         """Return the pooled planes of images, on the model's device."""

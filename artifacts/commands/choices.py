@@ -34,7 +34,8 @@ PAPERS = ("mvtec", "visa", "mpdd", "wfdd")  # NAME of the benchmarks that the pa
 FURTHER = ("mvtec2", "realiad", "loco", "autovi", "btad", "ksdd2", "dagm")  # of others, see datasets.readers
 VALIDATED = ("mvtec2", "loco")  # of those that come with normal pictures for the threshold
 NUMBERED = ("visa", "loco", "autovi")  # whose masks mark defects by any value above 0
-HYPERSPHERE = 3  # --distribution
+MANIFOLD, HYPERSPHERE = HYPOTHESES = (2, 3)  # --distribution
+CLASS, SHARED = CENTERS = ("class", "shared")  # --joint_center
 GOOD = "good"  # the folder of normal images
 ASK, MASK, IGNORE, PICTURE = SIDECARS = ("ask", "mask", "ignore", "picture")  # --sidecars
 NO_TEXTURES = "none"  # for AUG_PATH

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from artifacts.commands.choices import BEST, RULES, TENSORBOARD, TRACKERS
-from artifacts.commands.option import IGNORED, TRAINING, VAL_SPLIT, option
+from artifacts.commands.choices import BEST, CENTERS, CLASS, RULES, TENSORBOARD, TRACKERS
+from artifacts.commands.option import IGNORED, LATER, TRAINING, VAL_SPLIT, option, refuse_given
 from artifacts.layout import seed_folder
 from system.parameters import Number, Seed, Seeds
 
@@ -97,6 +97,19 @@ class RunOptions:
         "Put what --grow has made in place of the earlier model, which moves to models/backbone_0/old.",
         is_flag=True,
     )
+    joint: bool = option(
+        False,
+        "Train one model on all classes together, in batches mixed over them, instead of one a class. Each class is "
+        "then tested with its weights. Needs --select last and --distribution 2 or 3.",
+        shapes=(TRAINING, LATER),
+        paper=False,
+        is_flag=True,
+    )
+    joint_center: str = option(
+        CLASS,
+        "Center of the hypersphere with --joint: each class its own, or one shared by all.",
+        type=click.Choice(CENTERS),
+    )
     tracker: str = option(
         TENSORBOARD,
         "Where the curves of a training go. mlflow and wandb are packages to install.",
@@ -116,6 +129,13 @@ class RunOptions:
             raise ValueError("--grow trains in --results_path: leave out --accept, --test test and --models_path.")
         if self.accept and (self.fresh or not self.train or self.models_path is not None):
             raise ValueError("--accept takes what --grow has made: leave out --fresh, --test test and --models_path.")
+        if self.joint and (self.grow or self.accept or not self.train or self.shard is not None):
+            raise ValueError(
+                "--joint trains all classes together: leave out --grow, --accept, --shard and --test test; its classes "
+                "are tested like any others."
+            )
+        if not self.joint:
+            refuse_given(self, ("joint_center",), "without --joint it has no effect")
 
     def of_seed(self, seed: int) -> "RunOptions":
         """Return the options of one of the seeds."""

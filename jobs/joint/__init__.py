@@ -1,0 +1,1 @@
+"""One model of several classes (--joint): trained on all of them together, then handed over to each."""

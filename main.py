@@ -17,6 +17,7 @@ import torch
 from click.core import ParameterSource
 
 from artifacts.options import DataOptions, NetOptions, RunOptions, parameters, with_recipe
+from artifacts.run_info import recipe_of
 from datasets.base import JUDGE_ONLY
 from jobs.job import Job
 from jobs.settings import Settings
@@ -57,7 +58,8 @@ def run(parts: list[NetOptions | DataOptions], **group: Any) -> None:
     named = note_named()
     if {"seed", "seeds"} <= named:
         raise click.UsageError("--seed is for one training, --seeds for several: leave one out.")
-    options, networks = made(with_recipe, parts | {"named": named})
+    begun = None if parts["run"].fresh else recipe_of(parts["run"].results_path, parts["data"].name)
+    options, networks = made(with_recipe, parts | {"named": named, "begun": begun})
     try:
         with Interrupts():
             place, devices = take_place(options.results_path, options.shard, options.gpu)

@@ -94,18 +94,19 @@ ALL = (RunOptions, NetOptions, DataOptions)
 
 
 def with_recipe(
-    run: RunOptions, net: NetOptions, data: DataOptions, named: Collection[str]
+    run: RunOptions, net: NetOptions, data: DataOptions, named: Collection[str], begun: str | None = None
 ) -> tuple[RunOptions, NetOptions]:
     """Return the options with what their recipe sets, and its name.
 
     Args:
         run, net, data: as given.
         named: names of the options that stand on the command line, and so keep their values.
+        begun: recipe by which the results folder's classes were trained, if there are any; own pictures keep to it.
 
     Raises:
         ValueError: they do not fit together.
     """
-    name = net.recipe or (OWN_RECIPE if data.name == OWN else PAPER)
+    name = net.recipe or (PAPER if data.name != OWN else begun or OWN_RECIPE)
     kept = {*named, "iterations"} if "meta_epochs" in named else named  # either of them is the length
     sets = {"recipe": name} | {key: value for key, value in RECIPES[name].items() if key not in kept}
     parts = [{item.name for item in fields(part)} & set(sets) for part in (run, net)]

@@ -21,7 +21,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from artifacts import layout
 from artifacts.model_card import WRONG_JSON, typed
+from artifacts.options import PAPER
 from system.files import atomic_write
 
 RUN_FILE, IMAGES_FILE = "run.json", "images.json"
@@ -133,6 +135,15 @@ class ImageList:
             return f"{len(before)} pictures then, {len(now)} now"
         changed = sorted(name for name, digest in now.items() if before.get(name) != digest)
         return f"{len(changed)} of {len(now)} pictures are others than then, e.g. {changed[0]}"
+
+
+def recipe_of(results_path: Path, dataset: str) -> str | None:
+    """Return the recipe by which a data set's classes in a results folder were trained; None where there are none."""
+    folders = [each for results in layout.results_folders(results_path) for each in layout.class_folders(results)]
+    for path in (folder / RUN_FILE for folder in folders if folder.name.startswith(f"{dataset}_")):
+        with suppress(OSError, ValueError):
+            return json.loads(path.read_text(encoding="utf-8")).get("recipe", PAPER)
+    return None
 
 
 def write_images(folder: Path, images: ImageList) -> None:

@@ -19,7 +19,7 @@ from benchmarks.peers import table as peers
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 NET = "net -b resnet18 --pretrain_embed_dimension 256 --target_embed_dimension 256 --dsc_hidden 256 --recipe quick"
-NET += " --eval_epochs 1000"  # none on the way
+NET += " --dsc_optimizer adamw --eval_epochs 1000"  # no evaluation on the way
 APART = "one a class"
 
 

@@ -157,7 +157,7 @@ def share_of_alike(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[fl
 
 
 def neighbours(measured: Sequence[dict[str, Any]]) -> str:
-    """Return the table of what benchmarks/neighbours.py measured."""
+    """Return the table of what benchmarks/probes/neighbours.py measured."""
     rows = []
     for each in measured:
         for backbone, samples in each["backbone"].items():

@@ -9,6 +9,7 @@ AUGPATH="${AUGPATH:-none}" # none: textures drawn by formula; /path/to/dtd/image
 CLASSES="${CLASSES:-class1 class2}"
 DISTRIBUTION="${DISTRIBUTION:-0}" # 0 judged from the images, 2 manifold, 3 hypersphere
 FG="${FG:-0}"                     # 1 with foreground masks in DATAPATH/fg_mask/<class>
+NET_OPTIONS="--recipe paper ${NET_OPTIONS:-}" # the paper's settings; "--recipe quick --iterations 320" takes minutes
 RESIZE="${RESIZE-}"               # only with DATASET_OPTIONS="--resize_mode crop"
 
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

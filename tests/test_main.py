@@ -568,7 +568,9 @@ def test_the_papers_recipe_is_the_default_and_sets_nothing(trained, data, tmp_pa
     ("line", "expected"),
     [
         ("dataset -d nut mvtec D", ("paper", 0.0001, 0, 640, "best")),
-        ("dataset -d nut folder D", ("paper", 0.0001, 0, 640, "best")),
+        ("dataset -d nut folder D", ("quick", 0.001, 320, 640, "last")),
+        ("net --meta_epochs 40 dataset -d nut folder D", ("quick", 0.001, 0, 40, "last")),
+        ("net --recipe paper dataset -d nut folder D", ("paper", 0.0001, 0, 640, "best")),
         ("net --recipe quick dataset -d nut mvtec D", ("quick", 0.001, 320, 640, "last")),
         ("net --recipe quick --lr 0.0001 dataset -d nut mvtec D", ("quick", 0.0001, 320, 640, "last")),
         ("net --recipe quick --meta_epochs 640 dataset -d nut mvtec D", ("quick", 0.001, 0, 640, "last")),
@@ -584,13 +586,12 @@ def test_options_on_the_command_line_win_over_the_recipe(tmp_path, monkeypatch, 
     assert (net.recipe, net.lr, net.iterations, net.meta_epochs, seen[0].run.select) == expected
 
 
-def test_a_recipe_of_own_pictures_is_one_name(monkeypatch):
+def test_own_pictures_are_trained_by_the_quick_recipe_or_go_on_as_they_began():
     own, visa = (DataOptions(name=name, resize=288) for name in ("folder", "visa"))
     run, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), own, ())
-    assert (net, run.select) == (NetOptions(recipe="paper"), "best")
-    monkeypatch.setattr(options, "OWN_RECIPE", "quick")
-    run, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), own, ())
     assert (net.recipe, net.schedule, run.select) == ("quick", "cosine", "last")
+    run, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), own, (), begun="paper")
+    assert (net, run.select) == (NetOptions(recipe="paper"), "best")
     _, net = options.with_recipe(RunOptions(), NetOptions(recipe=None), visa, ())
     assert net == NetOptions(recipe="paper")
 
@@ -714,7 +715,8 @@ def test_tiles_of_a_region_are_trained_calibrated_tested_and_predicted_alike(dat
     Image.fromarray(mask).save(tmp_path / "roi.png")
     tiles = ["--roi", tmp_path / "roi.png", "--tile", 32, "--overlap", 8]
     own = ["--calibration", 0.4, "--resize_mode", "crop", "--resize", 32, "--imagesize", 32]
-    how = {"group": ["--false_alarm_rate", 0.5], "net": ["--meta_epochs", 1], "name": "folder", "aug": None}
+    paper = ["--recipe", "paper", "--meta_epochs", 1]
+    how = {"group": ["--false_alarm_rate", 0.5], "net": paper, "name": "folder", "aug": None}
     outcome = call(data, tmp_path / "out", dataset=[*tiles, *own], **how)
     assert outcome.exit_code == 0, outcome.output
     folder = tmp_path / "out" / "models" / "backbone_0" / "folder_nut"

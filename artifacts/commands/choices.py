@@ -28,7 +28,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # what each sets, unless the command lin
     },
 }
 IMAGENET, OWN_NORMALISATION = NORMALISATIONS = ("imagenet", "model")  # --normalise
-OWN_RECIPE = PAPER  # of one's own pictures
+OWN_RECIPE = QUICK  # of one's own pictures
 OWN = "folder"  # NAME of one's own pictures
 PAPERS = ("mvtec", "visa", "mpdd", "wfdd")  # NAME of the benchmarks that the paper has figures for
 FURTHER = ("mvtec2", "realiad", "loco", "autovi", "btad", "ksdd2", "dagm")  # of others, see datasets.readers

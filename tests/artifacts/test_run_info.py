@@ -63,6 +63,15 @@ def test_a_list_of_images_is_read_as_it_was_written(tmp_path):
         run_info.read_images(tmp_path)
 
 
+@pytest.mark.parametrize(("content", "recipe"), [('{"recipe": "quick"}', "quick"), ('{"lr": 1}', "paper"), ("{", None)])
+def test_the_recipe_of_a_results_folder_is_that_of_its_classes(tmp_path, content, recipe):
+    path = tmp_path / "seed_3" / "models" / "backbone_1" / "folder_nut" / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert run_info.recipe_of(tmp_path, "folder") == run_info.recipe_of(tmp_path / "seed_3", "folder") == recipe
+    assert run_info.recipe_of(tmp_path, "mvtec") is None
+
+
 def test_of_equal_files_each_has_its_own_use(tmp_path):
     known = run_info.ImageList(
         {name: run_info.Listed("same", use) for name, use in (("a.png", "train"), ("b.png", "calibration"))}

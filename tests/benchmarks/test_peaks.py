@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import peaks
+from benchmarks.probes import peaks
 
 
 def test_rules_score_as_their_names_say():

@@ -209,7 +209,7 @@ def test_without_test_images_the_last_epoch_is_kept(data, tmp_path, share, words
     shutil.copytree(data / "nut" / "train" / "good", tmp_path / "own" / "nut")
     results, name = tmp_path / "results", "folder_nut"
     options = ["--resize_mode", "crop", "--calibration", share]
-    outcome = call(tmp_path / "own", results, dataset=options, name="folder", aug=None)
+    outcome = call(tmp_path / "own", results, net=["--recipe", "paper"], dataset=options, name="folder", aug=None)
     assert outcome.exit_code == 0, outcome.output
     assert "no test images: training runs to the last epoch" in outcome.output and words in outcome.output
     assert result_of(results, name)["select"] == "last" and result_of(results, name)["best"]["image_auroc"] is None

@@ -1,6 +1,6 @@
 """How far apart GLASS's frozen rows lie, and how well the distance to the nearest one alone tells defects.
 
-    python -m benchmarks.neighbours --data DATA --class screw --weights resnet18.pth --width 256 --out FILE.json
+    python -m benchmarks.probes.neighbours --data DATA --class screw --weights resnet18.pth --width 256 --out FILE.json
 
 Rows are the backbone's, before the adaptor and any training, with the backbone as the release leaves it (batch norms
 shifted by an image of ones) and as it came. Those of test images are compared with a sample of the training images'. It

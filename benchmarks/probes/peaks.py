@@ -1,6 +1,6 @@
 """Where an image's score comes from, and whether another rule than the maximum of its grid tells defects better.
 
-    python -m benchmarks.peaks CLASS_FOLDER --data DATA --weights resnet18.pth
+    python -m benchmarks.probes.peaks CLASS_FOLDER --data DATA --weights resnet18.pth
 
 CLASS_FOLDER is of a class of DATA in MVTec AD's layout. Scores are taken as logits. A rule that looks at training
 images (a mean and deviation of each cell, or its highest score) is set by those that the model was trained on.

@@ -1,0 +1,1 @@
+"""What features allow, and where scores come from, apart from any training."""

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import click
@@ -25,7 +24,7 @@ import numpy as np
 from artifacts import checkpoint, layout
 from artifacts.class_results import METRICS, RESULT_FILE
 from artifacts.curves import CURVES_FILE
-from artifacts.options import PAPER, PRECISIONS, QUICK, RECIPES, WHITENED, settings_text
+from artifacts.options import PAPER, PRECISIONS, QUICK, RECIPES, WHITENED
 from artifacts.run_info import RUN_FILE
 from artifacts.run_state import RunState
 from artifacts.test_scores import EVALUATIONS, RAW
@@ -34,6 +33,7 @@ from preparation import demo_data
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "benchmarks" / "data" / "recipe.json"
+PEERS = ROOT / "benchmarks" / "data" / "recipe_peers"  # of benchmarks.peers, at the same size
 INGREDIENTS = {  # of the training; the average is one more
     "rate": ("lr",),
     "cosine": ("schedule", "warmup"),
@@ -65,20 +65,6 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     WHITENED: (*OF_QUICK, WHITENED),
 }
 NAMES = {ingredients: name for name, ingredients in TRAININGS.items()}
-SECTION = """## Recipes
-
-The last epoch, which nothing chose, of trainings of equal length; percent, mean ± standard deviation over the seeds.
-*paper* is the paper's recipe, *quick* is `--recipe quick` ($quick) with the iterations of its row. Of quick's
-ingredients, *rate* is its learning rate, *cosine* its schedule with the warm-up, *muon* its optimiser, each alone or
-left out. *whitened* is quick with `--dsc_init whitened`. Every training keeps an average of the weights, which does not
-change it: first come the figures of the averages, then those of the weights themselves (*own*).
-*Spread* is the highest minus the lowest of the last five evaluations, in points, the mean over the seeds. *CPU minutes*
-are those of the whole command, evaluations included.
-
-$table
-
-"""
-
 Record = dict[str, Any]
 
 
@@ -207,7 +193,18 @@ def table(records: Sequence[Record]) -> str:
         figures = [*_figures(averaged, SHOWN), *_figures(own, SHOWN[:2]), f"{minutes:.1f}"]
         row = [name.partition("_")[2], setting, f"{iterations}", NAMES[trained], f"{len(averaged)}"]
         rows.append([*row, *figures])
-    return peers.markdown(HEAD, rows, 4)
+    return peers.markdown(HEAD, rows + [_peer(path) for path in sorted(PEERS.glob("*.json"))], 4)
+
+
+def _peer(path: Path) -> list[str]:
+    """Return the row of another program's run, as benchmarks.peers measured it; its CPU minutes are of the training."""
+    run = peers.read(path)
+    settings, last = run["settings"], peers.last(run["evaluations"])
+    figures = [peers.percent([last[key]]) for key in SHOWN]
+    empty = [""] * (len(HEAD) - 9)
+    setting, program = f"resnet18, {settings['size']} px, fp32", run["program"].removeprefix("anomalib ")
+    row = [settings["class"], setting, "", program, "1"]
+    return [*row, *figures, *empty, f"{last['train_cpu_s'] / 60:.1f}"]
 
 
 def _figures(runs: Sequence[Record], shown: Sequence[str]) -> list[str]:
@@ -216,12 +213,9 @@ def _figures(runs: Sequence[Record], shown: Sequence[str]) -> list[str]:
     return found + [_spread([each["evaluations"].get(key, []) for each in runs]) for key in SHOWN[:2]]
 
 
-def section() -> str:
-    """Return the part of docs/results.md that the collected trainings give; "" where there are none."""
-    if not DATA.is_file():
-        return ""
-    shown = table(json.loads(DATA.read_text(encoding="utf-8")))
-    return Template(SECTION).substitute(quick=settings_text(RECIPES[QUICK]), table=shown)
+def collected() -> str:
+    """Return the table of the collected trainings, and of other programs beside them."""
+    return table(json.loads(DATA.read_text(encoding="utf-8")))
 
 
 def _number(value: float | None) -> float:
@@ -294,7 +288,7 @@ def collect_command(runs: Path) -> None:
 @main.command("table")
 def table_command() -> None:
     """Print the table of benchmarks/data/recipe.json."""
-    print(table(json.loads(DATA.read_text(encoding="utf-8"))))
+    print(collected())
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ def page(runs: Sequence[Run], measured: Sequence[Run]) -> str:
         "machine": machine(runs),
         "peers_machine": peers.machine(measured),
         "steps": steps(next(iter(quick.values()))),
-        "recipes": recipe.section(),
+        "recipes": recipe.collected(),
     }
     return Template(TEXT.read_text(encoding="utf-8")).substitute(values)
 

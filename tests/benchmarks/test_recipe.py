@@ -72,7 +72,7 @@ def test_a_training_gives_a_record_of_its_averages_and_one_of_its_own_weights(pl
     assert before == {path: path.stat().st_mtime_ns for path in plan.runs.rglob("result.json")}
     assert CliRunner().invoke(recipe.main, ["collect", str(plan.runs)]).exit_code == 0
     assert len(json.loads(recipe.DATA.read_text())) == 2
-    assert "| nut | resnet18, manifold, 64 px, fp32 | 6 | quick | 1 |" in recipe.section()
+    assert "| nut | resnet18, manifold, 64 px, fp32 | 6 | quick | 1 |" in recipe.collected()
 
 
 def test_an_unfinished_training_is_not_collected_and_goes_on(plan):
@@ -94,8 +94,3 @@ def test_gravel_is_tested_on_the_half_it_was_trained_on_or_on_the_other(tmp_path
     assert set(near) == set(far) and len(near) == 3 + 2 + 2 * 4
     same = {path for path, content in near.items() if far[path] == content}
     assert {path.parts[0] for path in same} == {"train", "ground_truth"}
-
-
-def test_without_collected_trainings_the_page_says_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(recipe, "DATA", tmp_path / "none.json")
-    assert recipe.section() == ""

@@ -289,8 +289,12 @@ class GLASS(nn.Module):
         self.start = start
 
     def _moments(self, train_loader: Iterable[dict], cache: FeatureCache | None) -> list[Moments]:
-        """Return the moments of the adapted rows u of the training images, without those on padding, in PARTS."""
+        """Return the moments of the adapted rows u of the training images, without those on padding, in PARTS.
+
+        All tiles of a picture are in one of them.
+        """
         parts = [Moments() for _ in range(PARTS)]
+        picture_of = getattr(train_loader.dataset, "picture_of", int)  # else each sample is a picture
         if cache is None:
             set_epoch(train_loader, 0, "center")
         for batch in train_loader if cache is None else cache.batches():
@@ -298,7 +302,7 @@ class GLASS(nn.Module):
             rows = self.adapt(self._embed(batch["image"]) if cache is None else merge(cache.get(index)))
             inside = None if valid is None else utils.send(padding.cells_inside(valid, self.grid), self.device)
             for k, own in enumerate(rows.unflatten(0, (len(index), -1))):
-                parts[int(index[k]) % PARTS].take(own if inside is None else own[inside[k]])
+                parts[picture_of(int(index[k])) % PARTS].take(own if inside is None else own[inside[k]])
         return [part for part in parts if part.count]
 
     def train_step(

@@ -90,13 +90,14 @@ def choose_start(asked: Start, parts: Sequence["Moments"], noise: float, discrim
     """
     if AUTO not in asked:
         return asked
-    ratio = held_out_ratio(parts, noise) if len(parts) > 1 else math.inf
-    why = f"training images held out vary {ratio:.2f} times as much as the others (limit {ALIKE})"
-    alike = ratio <= ALIKE
+    ratio = round(held_out_ratio(parts, noise), 4) if len(parts) > 1 else None
+    why = f"training images held out vary {ratio} times as much as the others (limit {ALIKE})"
+    why = "of a single training image none can be held out" if ratio is None else why
+    alike = ratio is not None and ratio <= ALIKE
     if alike and not (hasattr(torch.optim, "Muon") and len(discriminator.body)):
         why, alike = f"{why}, but it takes PyTorch 2.9 or later, and --dsc_layers 2 or more", False
     chosen = (WHITENED, MUON) if alike else (XAVIER, ADAMW)
-    start = Start(*(new if old == AUTO else old for old, new in zip(asked[:2], chosen, strict=True)), round(ratio, 4))
+    start = Start(*(new if old == AUTO else old for old, new in zip(asked[:2], chosen, strict=True)), ratio)
     LOGGER.info("%s: --dsc_init %s --dsc_optimizer %s: %s.", name, *start[:2], why)
     return start
 

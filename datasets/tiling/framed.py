@@ -50,6 +50,10 @@ class FramedPictures:
             self._windows = [(position, box) for position, each in enumerate(boxes) for box in each]
         return self._windows
 
+    def picture_of(self, index: int) -> int:
+        """Return the position of the entry that a sample shows, of which tiles share one."""
+        return self.windows[index][0]
+
     def picture_size(self, position: int) -> tuple[int, int]:
         """Return (height, width) of the picture of an entry."""
         path = self.entries[position].image

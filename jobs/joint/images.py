@@ -36,9 +36,18 @@ class JointImages(Dataset):
         return self.spans[-1].stop
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        part = bisect_right([span.stop for span in self.spans], draw.index)
+        part = self._part_of(draw.index)
         sample = self.parts[part][draw._replace(index=draw.index - self.spans[part].start)]
         return sample | {"index": draw.index, "part": part}
+
+    def picture_of(self, index: int) -> int:
+        """Return a number that samples of one picture share, and no others."""
+        part = self._part_of(index)
+        first = self.spans[part].start  # a class has no more pictures than samples
+        return first + self.parts[part].picture_of(index - first)
+
+    def _part_of(self, index: int) -> int:
+        return bisect_right([span.stop for span in self.spans], index)
 
     @contextmanager
     def kept_pixels(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ def test_each_tile_is_a_sample_and_pictures_are_held_out_whole(mvtec):
     assert len(data) == 20 and len(data.entries) == 5
     train, held = hold_out(data, 0.4, 0, "calibration")
     assert (len(train), len(held), len(held.entries)) == (12, 8, 2)
+    assert [data.picture_of(index) for index in range(20)] == sorted([*range(5)] * 4)
     assert not {entry.image for entry in train.entries} & {entry.image for entry in held.entries}
     picture = noise(3)
     shown = denormalise(data[4 * 3 + 1]["image"].numpy())

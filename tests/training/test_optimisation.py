@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from artifacts import checkpoint, curves, run_state
 from artifacts.options import COSINE
 from model import Discriminator
-from tests.helpers.small_glass import loader, small_glass
+from tests.helpers.small_glass import Samples, loader, small_glass
 from training import optimisation
 from training.optimisation import (
     Average,
@@ -252,11 +253,29 @@ def test_the_images_choose_the_start(own, chosen):
     assert choose_start(Start("whitened", "adamw"), parts, 0.015, Discriminator(8), "nut").held_out_ratio is None
 
 
+class Tiled(Samples):
+    """Samples of which each picture has five."""
+
+    def picture_of(self, index: int) -> int:
+        return index // 5
+
+
+def test_tiles_of_a_picture_are_held_out_together():
+    model, batches = small_glass(), DataLoader(Tiled(15, True), batch_size=4)
+    parts = model._moments(batches, None)
+    rows = [model.adapt(model._embed(default_collate([batches.dataset[5 * k + i] for i in range(5)])["image"]))
+            for k in range(3)]  # fmt: skip
+    assert len(parts) == 3
+    for part, own in zip(parts, rows, strict=True):
+        torch.testing.assert_close(part.mean, own.double().mean(0), rtol=0, atol=1e-6)
+    assert len(model._moments(DataLoader(Samples(15, True), batch_size=4), None)) == 5
+
+
 def test_nothing_is_chosen_where_it_cannot_be_had(monkeypatch, caplog):
     parts = _parts(40, torch.Generator().manual_seed(1), 0.0)
     asked = Start("auto", "auto")
     assert choose_start(asked, parts, 0.015, Discriminator(8, 1), "nut")[:2] == ("xavier", "adamw")
-    assert choose_start(asked, parts[:1], 0.015, Discriminator(8), "nut") == ("xavier", "adamw", math.inf)
+    assert choose_start(asked, parts[:1], 0.015, Discriminator(8), "nut") == ("xavier", "adamw", None)
     monkeypatch.delattr(optimisation.torch.optim, "Muon")
     with caplog.at_level("INFO"):
         assert choose_start(asked, parts, 0.015, Discriminator(8), "nut")[:2] == ("xavier", "adamw")

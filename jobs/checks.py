@@ -198,10 +198,15 @@ def check_settings(settings: Settings, task: Task, folder: Path, found: Mapping[
     wanted = settings.training_options(task.choice)
     known = found if done else {**wanted, **found}
     pairs = [(key, found.get(key), wanted.get(key)) for key in known]
-    changed = [f"{key} {before}, now {now}" for key, before, now in pairs if before != now]
+    changed = {key: (before, now) for key, before, now in pairs if before != now}
     if changed:
-        advice = "give another --results_path, or --fresh to start over"
-        raise ValueError(f"{folder} was trained with {'; '.join(changed)}: {advice}.")
+        said = "; ".join(f"{key} {before}, now {now}" for key, (before, now) in changed.items())
+        # An earlier version's recipe had other values, which nobody typed.
+        by_recipe = found.get("recipe") == wanted["recipe"] and {*changed} <= {*options.recipe_sets(wanted)}
+        before = " ".join(f"--{key} {before}" for key, (before, _) in changed.items())
+        kept = f"--recipe {wanted['recipe']} sets that now. To keep what was, give {before}; else " if by_recipe else ""
+        advice = f"{kept}give another --results_path, or --fresh to start over"
+        raise ValueError(f"{folder} was trained with {said}: {advice}.")
 
 
 def _check_images(assembly: Assembly, folder: Path, sets: ClassSets) -> None:
@@ -213,9 +218,10 @@ def _check_images(assembly: Assembly, folder: Path, sets: ClassSets) -> None:
     known = run_info.read_images(folder)
     difference = "" if known is None else known.difference(assembly.image_list(sets))
     if difference:
+        grow = "" if assembly.settings.run.joint else "--grow N to go on from its weights for N iterations, "
         raise ValueError(
-            f"{folder} is trained on other pictures: {difference}. Give --grow N to go on from its weights for N "
-            "iterations, --fresh to train anew, another --results_path, or --test test to test it as it is."
+            f"{folder} is trained on other pictures: {difference}. Give {grow}--fresh to train anew, another "
+            f"--results_path, or --test test{' without --joint' * (not grow)} to test it as it is."
         )
 
 
@@ -249,6 +255,9 @@ def _check_folder(assembly: Assembly, task: Task, glass: GLASS, sets: ClassSets,
     if state.finished and best is None:
         raise FileNotFoundError(f"{folder} is trained, but its ckpt_best_<epoch>.pth is gone: restore it, or --fresh.")
     if settings.run.train:
+        if settings.run.joint and best is not None and not state.options:
+            raise ValueError(f"{folder} holds weights that --joint did not train: give another --results_path, or "
+                             "--fresh.")  # fmt: skip
         check_options(assembly, task, state, sets)
     else:
         _warn_of_another_split(folder, state, settings.training_options(task.choice))

@@ -105,8 +105,10 @@ class Job:
         check_space(self.settings.run.results_path, spaces)
         joint = {task.folder.parent: self._joint(each, task, sets) for task, each in together.items()}
         owners = together | owners
+        idle = [task for task in together if not (self.fresh or joint[task.folder.parent].needed)]
+        over = {task for task in idle if not task.folder.exists()}  # removed, as no class waits for it
         for assembly in self.assemblies:
-            planned = [task.planned for task, owner in owners.items() if owner is assembly]
+            planned = [task.planned for task, owner in owners.items() if owner is assembly and task not in over]
             class_status.write_plan(assembly.settings.run.results_path, planned)
         if self.fresh:
             self._start_over([*together, *tasks[self.place.rank :: self.place.world]], earlier)

@@ -17,6 +17,7 @@ from PIL import Image
 import main as cli
 from artifacts import options
 from artifacts.options import DataOptions, NetOptions, RunOptions
+from artifacts.run_state import RunState
 from inference.predictor import Predictor
 from reporting import review
 from tests.helpers import trackers
@@ -554,6 +555,23 @@ def test_the_same_line_finds_a_recipes_class_done(quick, data):
     assert (quick[0] / "results.csv").read_bytes() == before
     outcome = call(data, quick[0], net=["--iterations", 5, "--warmup", 2])
     assert outcome.exit_code == 2 and "recipe quick, now paper" in outcome.output
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_class_by_an_earlier_versions_recipe_says_how_to_keep_it(quick, data, tmp_path, finished):
+    results = shutil.copytree(quick[0], tmp_path / "results")
+    folder = results / "models" / "backbone_0" / "mvtec_nut"
+    state = RunState.load(folder)
+    state.options["dsc_optimizer"], state.start, state.finished = "adamw", {}, finished
+    state.save(folder)
+    net = ["--recipe", "quick", "--iterations", 5, "--warmup", 2]
+    outcome = call(data, results, net=net)
+    advice = "adamw, now auto: --recipe quick sets that now. To keep what was, give --dsc_optimizer adamw; else"
+    assert outcome.exit_code == 2 and advice in outcome.output and "or --fresh" in outcome.output
+    outcome = call(data, results, net=[*net, "--lr", 0.01])  # which is no recipe's doing
+    assert outcome.exit_code == 2 and "lr 0.001, now 0.01" in outcome.output and "to keep" not in outcome.output
+    if finished:
+        assert call(data, results, net=[*net, "--dsc_optimizer", "adamw"]).exit_code == 0
 
 
 def test_the_papers_recipe_is_the_default_and_sets_nothing(trained, data, tmp_path):

@@ -63,7 +63,7 @@ class JointTraining:
         state = RunState.load(self.folder)
         if state.options:
             found = known_options(state.options)
-            data = found.pop("data")
+            data = found.pop("data", None)
             check_settings(self.settings, self.task, self.folder, found, state.finished)
             if data != self.kept["data"]:
                 raise ValueError(f"{self.folder} began with other images: restore them, give another --results_path, "

@@ -52,6 +52,9 @@ class Numbered(Dataset):
         assert 0 <= draw.index < self.count
         return {"class": self.name, "index": draw.index, "seed": draw.seed, "within": draw.index}
 
+    def picture_of(self, index: int) -> int:
+        return index // 2
+
 
 def test_an_epoch_of_several_classes_draws_each_image_once_in_mixed_batches():
     images = JointImages("joint", [Numbered("a", 5), Numbered("b", 1), Numbered("c", 6)])
@@ -64,6 +67,7 @@ def test_an_epoch_of_several_classes_draws_each_image_once_in_mixed_batches():
     assert [(each["part"], each["class"], each["within"]) for each in samples] == expected
     assert len(np.unique([each["seed"] for each in samples])) == 12
     assert any(len({each["class"] for each in batch}) > 1 for batch in batches)
+    assert [images.picture_of(k) for k in range(12)] == [0, 0, 1, 1, 2, 5, 6, 6, 7, 7, 8, 8]
     for part, span in zip(images.parts, images.spans, strict=True):
         own = PartSampler(sampler, span)
         own.set_epoch(3)
@@ -200,7 +204,9 @@ def test_the_same_line_tests_again_and_changes_nothing(data: Path, whole: Path, 
     outcome = call(data, results, *JOINT)
     assert outcome.exit_code == 0 and outcome.output.count("already trained: testing only") == len(NAMES)
     wanted = {name: each for name, each in contents(whole).items() if "mvtec_joint" not in name}
-    assert difference(contents(results), wanted) == []
+    assert difference(contents(results), wanted) == ["models/plan.json"]
+    rows = [(row.planned.name, row.state) for row in class_table.read(results)]
+    assert rows == [("mvtec_nut", "done"), ("mvtec_bolt", "done")]
 
 
 def test_the_order_of_the_classes_does_not_matter(data: Path, whole: Path, tmp_path: Path) -> None:
@@ -349,6 +355,26 @@ def test_other_images_than_those_it_was_begun_with_are_refused(data: Path, whole
     (changed / "nut" / "train" / "good" / "004.png").unlink()
     outcome = call(changed, results, *JOINT)
     assert outcome.exit_code == 2 and "mvtec_joint began with other images" in outcome.output
+
+
+def test_finished_classes_with_other_pictures_are_told_only_what_goes_with_joint(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    results, changed = shutil.copytree(whole, tmp_path / "results"), shutil.copytree(data, tmp_path / "data")
+    (changed / "nut" / "train" / "good" / "004.png").unlink()
+    outcome = call(changed, results, *JOINT)
+    assert outcome.exit_code == 2 and "Give --fresh to train anew" in outcome.output and "--grow" not in outcome.output
+    assert "--test test without --joint" in outcome.output
+    outcome = call(changed, results, "--select", "last", "--test", "test")
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_weights_of_others_are_not_taken_for_joint_ones(data: Path, whole: Path, tmp_path: Path) -> None:
+    own = folder(tmp_path, "nut")
+    own.mkdir(parents=True)
+    shutil.copy(folder(whole, "nut") / "ckpt_best_1.pth", own)
+    outcome = call(data, tmp_path, *JOINT)
+    assert outcome.exit_code == 2 and "mvtec_nut holds weights that --joint did not train" in outcome.output
 
 
 def test_a_class_that_was_trained_alone_is_not_trained_jointly(data: Path, tmp_path: Path) -> None:

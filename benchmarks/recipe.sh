@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains what docs/results.md shows of recipes: each ingredient alone, all but one, and all, three seeds, and the paper's
+# Trains by recipes: each ingredient of quick alone, all but one, and all, three seeds, and the paper's
 # recipe at a greater length. What is there already is not done again. Every setting can be given in the environment.
 set -euo pipefail
 

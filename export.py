@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from artifacts.options import BF16
 from inference.exporting import LEAST_OPSET, ONNX, PT2, check, export
 from inference.hub.sharing import share
 from inference.torch_engine import TorchEngine
@@ -20,6 +21,10 @@ from system.logs import log_to_screen
 LOGGER = logging.getLogger(__name__)
 
 EXIT_DIFFERS, EXIT_WRONG = 1, 2
+ROUNDED = (
+    "The model was trained and its threshold set with --precision bf16. The file computes in float32, so its scores "
+    "differ from those of the class folder, some in the second decimal."
+)
 
 
 @click.command(context_settings={"show_default": True})
@@ -54,7 +59,10 @@ def main(
             share(model, push, licence, public)
             return
         check(kind, out, opset)
-        kept = export(TorchEngine(model, checkpoint, backbone_weights, "cpu"), kind, out, opset)
+        engine = TorchEngine(model, checkpoint, backbone_weights, "cpu", exact=True)
+        if engine.card.network.precision == BF16:
+            LOGGER.info("%s", ROUNDED)
+        kept = export(engine, kind, out, opset)
         if kept and push:
             share(out, push, licence, public, trained=None if checkpoint else model)
     except (ValueError, OSError) as error:

@@ -18,6 +18,7 @@ from artifacts.commands.choices import (
     AUTO,
     BCE,
     BEST,
+    BF16,
     CENTERS,
     CLASS,
     CONSTANT,

@@ -33,10 +33,13 @@ class TorchEngine:
     Args:
         folder, file, backbone_weights: see open_model.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<i>".
+        exact: see open_model.
     """
 
-    def __init__(self, folder: Path, file: Path | None, backbone_weights: Path | None, device: str) -> None:
-        self.glass, self.card = open_model(folder, file, backbone_weights, utils.pick_device(device))
+    def __init__(
+        self, folder: Path, file: Path | None, backbone_weights: Path | None, device: str, exact: bool = False
+    ) -> None:
+        self.glass, self.card = open_model(folder, file, backbone_weights, utils.pick_device(device), exact)
         self.lock = Lock()  # the backbone's hooks keep a batch's features
         self.table = torch.from_numpy(drawing.NORMALISED).to(self.glass.device)
         self.channels = torch.arange(3, device=self.glass.device)
@@ -70,7 +73,7 @@ class TorchEngine:
 
 
 def open_model(
-    folder: Path, file: Path | None, backbone_weights: Path | None, device: torch.device
+    folder: Path, file: Path | None, backbone_weights: Path | None, device: torch.device, exact: bool = False
 ) -> tuple[GLASS, Card]:
     """Build the networks of a class folder with its weights, ready to score.
 
@@ -79,6 +82,7 @@ def open_model(
         file: the checkpoint, the best one by default. The card's threshold goes with the one it describes only.
         backbone_weights: a file with the backbone's weights, for where those that the card names are not at hand.
         device: to run on.
+        exact: compute in float32, whatever the precision of its training.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged, or does not fit.
@@ -86,6 +90,8 @@ def open_model(
     file = _checkpoint(folder, file)
     described = _card(folder, file)
     network, backbone = described.network, described.backbone
+    if exact:
+        network = dataclasses.replace(network, precision="fp32")
     utils.set_precision(network.precision)
     source = str(backbone_weights or _own_weights(folder, backbone))
     options = {key: value for key, value in dataclasses.asdict(network).items() if key != "input_shape"}

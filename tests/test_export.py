@@ -1,6 +1,7 @@
 """Exported files: the answers of PyTorch at any batch size, checked before they are kept, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -168,6 +169,19 @@ def test_pt2_gives_the_same_answers_and_carries_the_card(folder, tmp_path):
     scores, maps = module(torch.from_numpy(pixels))
     np.testing.assert_allclose(scores, engine(pixels, valid)[0], atol=1e-5)
     assert maps.shape == (5, 32, 32) and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_model_of_bf16_is_exported_in_float32(tmp_path):
+    network = dataclasses.replace(NETWORK, precision="bf16")
+    folder, out = small_model(tmp_path, network=network), tmp_path / "part.pt2"
+    result = call("--model", folder, "--format", "pt2", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "computes in float32" in result.output
+    pixels, valid = exporting._pictures(TorchEngine(folder, None, None, "cpu"), 3)
+    rounded, exact = (TorchEngine(folder, None, None, "cpu", exact=each)(pixels, valid)[1] for each in (False, True))
+    maps = torch.export.load(out).module()(torch.from_numpy(pixels))[1].numpy()
+    np.testing.assert_allclose(maps, exact, atol=1e-5)
+    assert np.abs(rounded - exact).max() > 1e-5
 
 
 @pytest.mark.parametrize("geometry", [CROP, LETTERBOX], ids=["crop", "letterbox"])

@@ -5,7 +5,7 @@ from typing import Any
 
 AUTO, DEVICE, HOST, OFF = PLACES = ("auto", "device", "host", "off")  # --cache
 BEST, LAST, VAL, SYNTHETIC = RULES = ("best", "last", "val", "synthetic")  # --select
-PRECISIONS = ("fp32", "tf32", "bf16")
+FP32, TF32, BF16 = PRECISIONS = ("fp32", "tf32", "bf16")
 CONSTANT, COSINE = SCHEDULES = ("constant", "cosine")
 XAVIER, WHITENED, _ = STARTS = ("xavier", "whitened", AUTO)  # --dsc_init
 ADAMW, MUON, _ = OPTIMIZERS = ("adamw", "muon", AUTO)  # --dsc_optimizer

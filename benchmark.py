@@ -71,7 +71,7 @@ def main(
     click.echo(table(rows))
     if json_file is not None:
         json_file.write_text(json.dumps([row.to_json() for row in rows], indent=1), encoding="utf-8")
-    raise SystemExit(0 if all(row.agree for row in rows) else 1)
+    raise SystemExit(0 if all(row.agree is not False for row in rows) else 1)
 
 
 if __name__ == "__main__":

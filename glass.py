@@ -16,7 +16,6 @@ Local anomaly synthesis (Eq. 3, 4) happens where the samples are made, in datase
 Letters: B images, h,w feature grid, H,W pixels, N = B·h·w rows, C channels.
 """
 
-import logging
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
@@ -50,8 +49,6 @@ from training.progress import shares_right
 from training.replay import CudaGraphs, Replayed, make_capturable
 from training.scoring_head import Heads
 from training.selection import Selection
-
-LOGGER = logging.getLogger(__name__)
 
 PROJECT_EVERY = 5  # ascent steps
 SHELL = (1.0, 2.0)  # of the hypersphere's radius, for global synthesis

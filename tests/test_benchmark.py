@@ -26,6 +26,14 @@ def test_both_ways_agree_and_the_rows_are_written(tmp_path):
     assert all(row["agree"] and row["ratio"] == pytest.approx(row["plain_s"] / row["ours_s"]) for row in rows)
 
 
+def test_rounded_products_are_measured_and_not_judged(tmp_path):
+    outcome = call("--precision", "bf16", "--json", str(tmp_path / "rows.json"), rows=["embed", "predict"])
+    assert outcome.exit_code == 0, outcome.output
+    embed, predict = json.loads((tmp_path / "rows.json").read_text())
+    assert embed["agree"] is predict["agree"] is None and predict["difference"] > 1e-4
+    assert "bf16, random weights" in outcome.output and outcome.output.count("| - |") == 2
+
+
 def test_a_wrong_metric_is_found(monkeypatch):
     right = metrics.PixelMetrics.compute
     monkeypatch.setattr(

@@ -36,9 +36,9 @@ from artifacts.tensorboard import open_writer
 from artifacts.tracking.trackers import Open
 from loss import cross_entropy, local_loss, masked_quantile
 from metrics import ABSENT
-from model import Discriminator, Projection
+from model import Discriminator, Projection, linear
 from training import padding
-from training.ascent import require_triton, start_ascent, truncate
+from training.ascent import Ascent, require_triton, start_ascent, truncate
 from training.batches import set_epoch
 from training.evaluation import evaluate, test, whole
 from training.feature_cache import FeatureCache
@@ -47,7 +47,7 @@ from training.loop import train
 from training.optimisation import PARTS, Moments, Start, choose_start, first_matrix, optimizers_of, whitening
 from training.progress import shares_right
 from training.replay import CudaGraphs, Replayed, make_capturable
-from training.scoring_head import Heads
+from training.scoring_head import Heads, first_map
 from training.selection import Selection
 
 PROJECT_EVERY = 5  # ascent steps
@@ -217,12 +217,6 @@ class GLASS(nn.Module):
             weight = weight + (1 if shares is None else shares.mean(0))
         return self.adapt(total / weight)
 
-    def _judge(self, rows: torch.Tensor) -> torch.Tensor:
-        """Score rows [N, C] by the discriminator, [N, 1]; hidden layers may be rounded, scores near 0 and 1 are not."""
-        with torch.autocast(self.device.type, self.product_dtype, enabled=self.product_dtype is not None):
-            hidden = self.discriminator.body(rows)
-        return self.discriminator.tail(hidden.float())
-
     # --- training -------------------------------------------------------------------------------------------
 
     def trainer(
@@ -357,6 +351,8 @@ class GLASS(nn.Module):
         if not self.las:
             fake_rows, mask = fake_rows[:0], mask[:0]
         fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]; without LAS no u+
+        first = first_map(self.pre_projection, self.discriminator)  # z = W u + b, straight from the frozen rows
+        true_z = linear(true_rows, *first, self.product_dtype)  # [N, H]
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
@@ -364,14 +360,17 @@ class GLASS(nn.Module):
         r_t = self._radius([fake_feats, true_feats], center, normal)
 
         # Global anomaly synthesis; locally synthesised rows are moved out too if normal ones fill a hypersphere.
-        gaus_feats, r_g = self.synthesise_globally(true_feats, center, r_t, noise)
-        scores = self._judge(torch.cat([true_feats, gaus_feats]))
-        true_scores, gaus_scores = scores.split([len(true_feats), len(gaus_feats)])
+        ascent, r_g = self.synthesise_globally(true_feats, true_z, center, r_t, noise)
+        gaus_z = ascent.mapped()
+        scores = self.discriminator.after_first(torch.cat([true_z, gaus_z]), self.product_dtype)
+        true_scores, gaus_scores = scores.split([len(true_z), len(gaus_z)])
         r_f = self._radius([fake_feats], center, defect)
         if self.hypersphere and self.las:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
-            fake_feats = torch.where(defect, moved, fake_feats)
-        fake_scores = self._judge(fake_feats) if self.las else mask
+            fake_z = self.discriminator.to_first(torch.where(defect, moved, fake_feats), self.product_dtype)
+        else:
+            fake_z = linear(fake_rows, *first, self.product_dtype)
+        fake_scores = self.discriminator.after_first(fake_z, self.product_dtype) if self.las else mask
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.
         loss = noise_loss = cross_entropy(true_scores, 0) + (cross_entropy(gaus_scores, 1) if self.gas else 0)
@@ -388,23 +387,26 @@ class GLASS(nn.Module):
         return torch.stack([*right, r_t, r_g, r_f, noise_loss, loss.detach()])
 
     def synthesise_globally(
-        self, true_feats: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, true_feats: torch.Tensor, true_z: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor,
+        noise: torch.Tensor,
+    ) -> tuple[Ascent, torch.Tensor]:  # fmt: skip
         """Make anomalous rows out of normal ones: noise, ascent, truncated projection (Eq. 2).
 
         Args:
             true_feats: normal rows u [N, C].
+            true_z: what the discriminator's first layer makes of them, [N, H].
             center: [N, C]; where rows are not projected around it, [R, C] of an image will do, too.
             r_t: radius of the normal rows, [].
             noise: [N, C].
 
         Returns:
-            the rows g [N, C], attached to true_feats, and their radius before the last projection; with --gas 0 no
-            rows.
+            the rows g [N, C], as the ascent has them at its end, and their radius before the last projection; with
+            --gas 0 no rows.
         """
         if not self.gas:
-            return true_feats[:0], torch.full_like(r_t, ABSENT)
-        ascent, r_g = start_ascent(self.discriminator, true_feats, noise, self.product_dtype, self.triton), None
+            return Ascent(self.discriminator, true_feats[:0], true_z[:0], noise[:0]), torch.full_like(r_t, ABSENT)
+        given = (true_feats, true_z, noise, self.product_dtype)
+        ascent, r_g = start_ascent(self.discriminator, *given, self.triton), None
         for step in range(1, self.ascent_steps + 1):
             ascent.climb()
             if step % PROJECT_EVERY or not self.project:
@@ -415,8 +417,7 @@ class GLASS(nn.Module):
                 ascent.project_around(center, SHELL[0] * r_t, SHELL[1] * r_t)
             else:
                 ascent.project_around_normal(*self.manifold_radii)
-        gaus_feats = ascent.rows()
-        return gaus_feats, self._radius([gaus_feats], center) if r_g is None else r_g
+        return ascent, self._radius([ascent.rows()], center) if r_g is None else r_g
 
     @torch.no_grad()
     def _radius(

@@ -11,6 +11,15 @@ def init_weight(module: nn.Module) -> None:
         nn.init.xavier_normal_(module.weight)
 
 
+def linear(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """Return rows [N, C] times weight^T, plus bias, in the rows' type; dtype, if given, is that of the product."""
+    if dtype is None:
+        return F.linear(rows, weight, bias)
+    return F.linear(rows.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)).to(rows.dtype)
+
+
 class Discriminator(nn.Module):
     """Score feature rows: near 0 for normal, near 1 for anomalous.
 
@@ -35,6 +44,23 @@ class Discriminator(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map rows [N, C] to scores [N, 1] in (0, 1)."""
         return self.tail(self.body(x))
+
+    @property
+    def first(self) -> nn.Linear:
+        """The linear layer that sees the rows, x to z = W x + b, [N, H]."""
+        return (self.body[0] if len(self.body) else self.tail)[0]
+
+    def to_first(self, x: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Map rows [N, C] to z [N, H]; dtype, if given, is that of the product."""
+        return linear(x, self.first.weight, self.first.bias, dtype)
+
+    def after_first(self, z: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Map z [N, H] to scores [N, 1]; dtype, if given, is that of hidden layers' products, not of the last one."""
+        if len(self.body) == 0:
+            return self.tail[1:](z)
+        with torch.autocast(z.device.type, dtype, enabled=dtype is not None):
+            hidden = self.body[1:](self.body[0][1:](z))
+        return self.tail(hidden.to(z.dtype))
 
 
 class Projection(nn.Module):

@@ -419,9 +419,10 @@ def _start(rig: Rig, glass: GLASS, precision: str, triton: bool = False) -> Asce
     """Begin an ascent."""
     with torch.no_grad():
         rows = glass.adapt(glass.patch_embedding.merge(glass.pooled(rig.images(rig.sizes.batch_size))))
-    noise = torch.randn(rows.shape, generator=torch.Generator(rows.device).manual_seed(0), device=rows.device)
-    dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(rig.device) else None
-    return start_ascent(glass.discriminator, rows, noise * glass.noise, dtype, triton)
+        noise = torch.randn(rows.shape, generator=torch.Generator(rows.device).manual_seed(0), device=rows.device)
+        dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(rig.device) else None
+        true_z = glass.discriminator.first(rows)
+    return start_ascent(glass.discriminator, rows, true_z, noise * glass.noise, dtype, triton)
 
 
 def _pooling(rig: Rig, glass: GLASS, i: int, plane: torch.Tensor) -> Found:

@@ -23,7 +23,7 @@ from jobs.one_class import ClassRun
 from jobs.settings import Settings, Task
 from jobs.sharing import Team
 from reporting import held_out_table, kinds, report_page, spread, tables
-from system import claims
+from system import claims, memory
 from system.files import atomic_write
 from system.processes import Place, usable_cores
 from training import hypothesis
@@ -62,6 +62,8 @@ class Job:
         if settings.run.fresh and not self.fresh:
             LOGGER.warning("A launcher started this command before: its classes continue instead of starting over.")
         device = utils.set_torch_device([index for index in gpu if index >= 0])
+        if settings.run.train and device.type == "cpu":
+            memory.keep_freed()
         utils.set_precision(settings.net.precision)
         workers = _capped_workers(settings.data.num_workers, self.place)
         images = Images()

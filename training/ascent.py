@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model import Discriminator, linear
+
 RATE = 0.001  # length of a step
 EPSILON = 1e-10
 LEAKY_RELU_BACKWARD = torch.ops.aten.leaky_relu_backward  # a torch.where with a column costs ten passes on the CPU
@@ -54,30 +56,48 @@ def require_triton(dsc_layers: int) -> None:
 
 
 def start_ascent(
-    discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None,
-    triton: bool = False,
+    discriminator: Discriminator, true_feats: torch.Tensor, true_z: torch.Tensor, noise: torch.Tensor,
+    dtype: torch.dtype | None = None, triton: bool = False,
 ) -> "Ascent":  # fmt: skip
-    """Return the faster way to ascend against a discriminator; dtype and triton choose among those of HiddenAscent."""
-    if len(discriminator.body) != 1:
-        return Ascent(discriminator, true_feats, noise)
-    return (TritonAscent if triton else HiddenAscent)(discriminator, true_feats, noise, dtype)
+    """Return the fastest way to ascend that there is for a discriminator; see Ascent for the arguments.
+
+    Args:
+        triton: take TritonAscent in place of HiddenAscent.
+    """
+    hidden = TritonAscent if triton else HiddenAscent
+    kind = hidden if len(discriminator.body) == 1 else Ascent
+    return kind(discriminator, true_feats, true_z, noise, dtype)
 
 
 class Ascent:
     """Synthetic rows on their way: steps against a fixed discriminator, with projections in between.
 
     Args:
-        discriminator: a model.Discriminator in training mode.
+        discriminator: in training mode.
         true_feats: normal rows u [N, C].
+        true_z: what the discriminator's first layer makes of them, W u + b, [N, H].
         noise: [N, C], the synthetic rows start at u + noise; a constant for autograd, like every step.
+        dtype: of the factors of products, the rows' by default; bfloat16 rounds a step, not what it moves.
     """
 
-    def __init__(self, discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor) -> None:
-        self.discriminator, self.true_feats, self.gaus_feats = discriminator, true_feats, true_feats + noise
+    def __init__(
+        self, discriminator: Discriminator, true_feats: torch.Tensor, true_z: torch.Tensor, noise: torch.Tensor,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        self.discriminator, self.first, self.dtype = discriminator, discriminator.first, dtype
+        self.true_feats, self.true_z, self.gaus_feats = true_feats, true_z, true_feats
+        self._begin(noise)
+
+    def _begin(self, noise: torch.Tensor) -> None:
+        self.gaus_feats = self.true_feats + noise
 
     def rows(self) -> torch.Tensor:
         """Return the synthetic rows [N, C], attached to the normal ones."""
         return self.gaus_feats
+
+    def mapped(self) -> torch.Tensor:
+        """Return what the discriminator's first layer makes of the synthetic rows, [N, H], attached like them."""
+        return self.discriminator.to_first(self.rows(), self.dtype)
 
     def climb(self) -> None:
         """Take a step."""
@@ -101,57 +121,56 @@ class HiddenAscent(Ascent):
 
     Rows are x = base + d, d = scale offset + W^T way, with way [N, H]; W^T is applied when rows are asked for. Around
     normal rows base is u, and ||d||^2 = scale^2 ||offset||^2 + way . W (scale offset + d) needs no x either.
-
-    Args:
-        dtype: of the factors of the steps' product, the rows' by default; bfloat16 rounds a step, not what it moves.
     """
 
     @torch.no_grad()
-    def __init__(
-        self, discriminator: nn.Module, true_feats: torch.Tensor, noise: torch.Tensor, dtype: torch.dtype | None = None
-    ) -> None:  # fmt: skip
-        linear, self.norm, activation = discriminator.body[0]
-        self.tail, self.slope = discriminator.tail[0].weight[0], activation.negative_slope  # [H]
-        self.kernel = (linear.weight @ linear.weight.T).to(dtype or true_feats.dtype)  # K  [H, H]
-        z = linear(true_feats)  # [N, H]
-        self.center = z.mean(0)  # z is counted from here: the batch norm does not mind, and its variance stays exact
-        self.weight, self.bias = linear.weight, linear.bias - self.center
-        self.true_z = z.sub_(self.center)
-        self.true_squares = self.true_z.square().sum(0)
-        self.work, self.spare, self.product = (torch.empty_like(z) for _ in range(3))  # fresh memory costs a pass
-        self._start(true_feats, noise)
-
-    def _start(self, base: torch.Tensor, offset: torch.Tensor) -> None:
-        """Begin at the rows base + offset."""
-        self.base, self.z = base, F.linear(base + offset, self.weight, self.bias)
-        self._count_from(offset)
+    def _begin(self, noise: torch.Tensor) -> None:
+        _, self.norm, activation = self.discriminator.body[0]
+        self.tail, self.slope = self.discriminator.tail[0].weight[0], activation.negative_slope  # [H]
+        weight = self.first.weight
+        self.kernel = (weight @ weight.T).to(self.dtype or weight.dtype)  # K  [H, H]
+        self.center = self.true_z.mean(0)  # z is counted from here: batch norm does not mind, its variance stays exact
+        self.normal = self.true_z - self.center
+        self.true_squares = self.normal.square().sum(0)
+        self.work, self.spare, self.product = (torch.empty_like(self.normal) for _ in range(3))  # new ones cost a pass
+        self.base, self.z = self.true_feats, linear(noise, weight, None, self.dtype).add_(self.normal)
+        self._count_from(noise)
 
     def _count_from(self, offset: torch.Tensor) -> None:
         """Call what the rows have moved from their base `offset`."""
         self.offset, self.squares = offset, offset.square().sum(1, keepdim=True)
-        self.offset_z, self.scale, self.way = self.z - self.true_z, offset.new_ones(()), None
+        self.offset_z, self.scale, self.way = self.z - self.normal, offset.new_ones(()), None
 
     @torch.no_grad()
     def _settle(self) -> None:
         """Apply W^T to the way."""
         if self.way is not None:
-            self._count_from(torch.addmm(self.scale * self.offset, self.way, self.weight))
+            moved = linear(self.way, self.first.weight.T, None, self.dtype)
+            self._count_from(moved.addcmul_(self.offset, self.scale))
 
     def rows(self) -> torch.Tensor:
         """Return the synthetic rows [N, C], attached to the normal ones."""
         self._settle()
         return self.base + self.scale * self.offset
 
+    def mapped(self) -> torch.Tensor:
+        """Return what the first layer makes of the rows, [N, H], attached like them; the values are known already."""
+        weight, bias = self.first.weight, self.first.bias
+        if self.base is not self.true_feats:
+            return known(self.z + (self.center - bias).detach(), self.rows(), weight, self.dtype) + bias
+        self._settle()
+        return known(self.z - self.normal, self.scale * self.offset, weight, self.dtype) + self.true_z
+
     @torch.no_grad()
     def project_around_normal(self, low: float, high: float) -> None:
         """Project each synthetic row x to the shell low <= ||x - u|| <= high; not after project_around."""
-        gap, squares = self.z - self.true_z, self.scale.square() * self.squares
+        gap, squares = self.z - self.normal, self.scale.square() * self.squares
         if self.way is not None:
             squares = squares + self._dot(self.way, torch.addcmul(gap, self.offset_z, self.scale, out=self.work))
         length = squares.clamp_min(0).sqrt()
         share = length.clamp(low, high) / (length + EPSILON)  # [N, 1]
         self.scale = self.scale * share
-        self.z = torch.addcmul(self.true_z, gap, share)
+        self.z = torch.addcmul(self.normal, gap, share)
         if self.way is not None:
             self.way *= share
 
@@ -159,7 +178,8 @@ class HiddenAscent(Ascent):
         """Project the synthetic rows to the shell between two distances [] from origin [N, C]."""
         moved = truncate(self.rows(), origin, low, high)
         with torch.no_grad():
-            self._start(moved, torch.zeros_like(moved))
+            self.base, self.z = moved, self.first(moved) - self.center
+            self._count_from(torch.zeros_like(moved))
 
     @torch.no_grad()
     def climb(self) -> None:
@@ -215,6 +235,27 @@ class HiddenAscent(Ascent):
         return torch.mul(a, b, out=self.product).sum(1, keepdim=True)
 
 
+class Known(torch.autograd.Function):
+    """A product [N, C] x [C, H] whose values are known: only its gradients are computed."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        grad = grad.to(weight.dtype)
+        return None, grad @ weight if ctx.needs_input_grad[1] else None, grad.T @ rows
+
+
+def known(values: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """Return values [N, H] as the product of rows [N, C] and weight^T; dtype is that of its gradients' factors."""
+    dtype = dtype or rows.dtype
+    return Known.apply(values, rows.to(dtype), weight.to(dtype))
+
+
 class TritonAscent(HiddenAscent):
     """The same, float32, with all between two products in Triton kernels; equal to rounding.
 
@@ -222,8 +263,8 @@ class TritonAscent(HiddenAscent):
         ImportError: there is no Triton.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def _begin(self, noise: torch.Tensor) -> None:
+        super()._begin(noise)
         from training.kernels.ascent import Kernels  # most machines without CUDA lack Triton
 
         self.kernels = Kernels(self.z, self.kernel.dtype)

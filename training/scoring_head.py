@@ -82,15 +82,30 @@ def _linear_stages(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return what lies between activations, each one weight and bias."""
     stages: list[tuple[torch.Tensor, torch.Tensor]] = []
-    before: tuple[torch.Tensor, torch.Tensor] | None = None
-    for linear in (module for module in pre_projection.modules() if isinstance(module, nn.Linear)):
-        before = _after(linear, before, dtype)
+    before = _adaptor(pre_projection, dtype)
     for linear, norm, _ in discriminator.body:
         weight, bias = _after(linear, before, dtype)
         gain = norm.weight.to(dtype) / (norm.running_var.to(dtype) + norm.eps).sqrt()
         stages.append((gain[:, None] * weight, (bias - norm.running_mean.to(dtype)) * gain + norm.bias.to(dtype)))
         before = None
     return [*stages, _after(discriminator.tail[0], before, dtype)]
+
+
+def first_map(pre_projection: nn.Module, discriminator: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the adaptor and the discriminator's first layer as one map, weight M = W A [H, C] and bias [H]; attached.
+
+    With z = M t the gradients of both are made of a single product with the rows, dM = dz^T t; through u = A t they
+    take three.
+    """
+    return _after(discriminator.first, _adaptor(pre_projection, torch.float32), torch.float32)
+
+
+def _adaptor(pre_projection: nn.Module, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the adaptor's layers as one weight and bias; None is the identity."""
+    before = None
+    for linear in (module for module in pre_projection.modules() if isinstance(module, nn.Linear)):
+        before = _after(linear, before, dtype)
+    return before
 
 
 def _after(

@@ -46,7 +46,7 @@ def test_rows_climb_and_are_projected_step_after_step(layers, hypersphere):
     noise, center = 0.1 * torch.randn(60, 24, dtype=torch.float64), torch.zeros(60, 24, dtype=torch.float64)
     low, high = (5.5, 6.5) if hypersphere else (0.49, 0.5)  # rows on either side and in between
     expected = true + noise
-    ascent = start_ascent(ours, true, noise)
+    ascent = start_ascent(ours, true, ours.first(true), noise)
     assert type(ascent) is (HiddenAscent if layers == 2 else Ascent)
     for step in range(1, 9):
         expected = expected + ascend(plain, true, expected)
@@ -60,8 +60,14 @@ def test_rows_climb_and_are_projected_step_after_step(layers, hypersphere):
                 ascent.project_around_normal(low, high)
     torch.testing.assert_close(ascent.rows(), expected, atol=1e-12, rtol=1e-6)
     weights = torch.randn(60, 24, dtype=torch.float64)
-    got, want = (torch.autograd.grad((rows * weights).sum(), true)[0] for rows in (ascent.rows(), expected))
+    ways = (ascent.rows(), expected)
+    got, want = (torch.autograd.grad((rows * weights).sum(), true, retain_graph=True)[0] for rows in ways)
     torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-6)
+    gradients, weights = [], torch.randn(60, len(ours.first.weight), dtype=torch.float64)
+    for discriminator, z in ((ours, ascent.mapped()), (plain, plain.first(expected))):
+        inputs = [true, *discriminator.first.parameters()]
+        gradients.append([z, *torch.autograd.grad((z * weights).sum(), inputs)])
+    torch.testing.assert_close(*gradients, atol=1e-9, rtol=1e-6)
     for (key, want), got in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
         torch.testing.assert_close(got, want, msg=key)
 
@@ -74,7 +80,7 @@ def test_products_in_bfloat16_round_the_way_and_not_the_rows(hypersphere):
     true, noise = torch.randn(200, 96), 0.015 * torch.randn(200, 96)
     ways = []
     for discriminator, dtype in zip(discriminators, (torch.float32, torch.bfloat16), strict=True):
-        ascent = start_ascent(discriminator, true, noise, dtype)
+        ascent = start_ascent(discriminator, true, discriminator.first(true), noise, dtype)
         for step in range(1, 21):
             ascent.climb()
             if step % 5 == 0 and hypersphere:

@@ -46,7 +46,8 @@ def compare(rows: int, width: int, hypersphere: bool, dtype: torch.dtype | None)
     torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
     ours = copy.deepcopy(plain)
     true, noise = torch.randn(rows, 24) + 1, 0.1 * torch.randn(rows, 24)
-    left, right = HiddenAscent(plain, true, noise, dtype), start_ascent(ours, true, noise, dtype, triton=True)
+    inputs = (true, plain.first(true), noise, dtype)
+    left, right = HiddenAscent(plain, *inputs), start_ascent(ours, *inputs, triton=True)
     with torch.no_grad():
         apart = {"gradient": largest(right._gradient(), left._gradient())}
     for step in range(1, 4):
@@ -147,7 +148,8 @@ def test_a_climb_takes_eight_launches(launches, dtype):
         discriminator = Discriminator(24, 2, 16).to(CUDA).train()
         counts = []
         for triton in (False, True):
-            ascent = start_ascent(discriminator, *torch.randn(2, 9, 24, device=CUDA), dtype, triton)
+            true, noise = torch.randn(2, 9, 24, device=CUDA)
+            ascent = start_ascent(discriminator, true, discriminator.first(true), noise, dtype, triton)
             ascent.climb()
             launches.clear(), gpu.reset()
             ascent.climb()
@@ -178,5 +180,5 @@ def test_it_is_refused_where_it_could_do_nothing(monkeypatch):
 
 def test_the_cpu_does_without():
     discriminator, rows = Discriminator(24, 2, 16).train(), torch.randn(9, 24)
-    assert type(start_ascent(discriminator, rows, rows)) is HiddenAscent
+    assert type(start_ascent(discriminator, rows, discriminator.first(rows), rows)) is HiddenAscent
     assert issubclass(TritonAscent, HiddenAscent) and issubclass(HiddenAscent, Ascent)

@@ -46,7 +46,7 @@ from training.hypothesis import is_hypersphere
 from training.loop import train
 from training.optimisation import PARTS, Moments, Start, choose_start, first_matrix, optimizers_of, whitening
 from training.progress import shares_right
-from training.replay import CudaGraphs, Replayed, make_capturable
+from training.replay import CudaGraphs, Replayed
 from training.scoring_head import Heads, first_map
 from training.selection import Selection
 
@@ -122,10 +122,7 @@ class GLASS(nn.Module):
         if train_backbone:
             self.optimizers["backbone"] = torch.optim.AdamW(backbone.parameters(), lr=lr)
 
-        self.replayed = None
-        if cuda_graph and device.type == "cuda":
-            make_capturable(self.optimizers.values())
-            self.replayed = Replayed(self._update, CudaGraphs(device))
+        self.replayed = Replayed(self._gradients, CudaGraphs(device)) if cuda_graph and device.type == "cuda" else None
         self.triton = triton and device.type == "cuda"
         if self.triton:
             require_triton(dsc_layers)
@@ -275,8 +272,6 @@ class GLASS(nn.Module):
         """Take up the start that a run had, before the state of its optimisers is restored."""
         if start.dsc_optimizer != self.start.dsc_optimizer:
             self.optimizers |= optimizers_of(self.discriminator, 2 * self.lr, start.dsc_optimizer)
-            if self.replayed is not None:
-                make_capturable(self.optimizers.values())
         self.start = start
 
     def _moments(self, train_loader: Iterable[dict], cache: FeatureCache | None) -> list[Moments]:
@@ -320,18 +315,25 @@ class GLASS(nn.Module):
             center = center[utils.send(batch["part"], self.device)].flatten(0, 1)  # [B·h·w, C]
         inputs = (noise.mul_(self.noise), center, *images, *true)
         if kept is not None:
-            return self._update(*inputs, kept=utils.send(kept, self.device))
-        if self.replayed is None:
-            return self._update(*inputs)
-        rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
-        self.heads.forget()  # a replay moves weights unseen
-        return self.replayed(*inputs, settings=tuple(rates))
+            curves, *gradients = self._gradients(*inputs, kept=utils.send(kept, self.device))
+        else:
+            curves, *gradients = (self.replayed or self._gradients)(*inputs)
+        for weight, gradient in zip(self._weights(), gradients, strict=True):
+            weight.grad = gradient
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return curves.clone()  # a replay overwrites what the one before it gave
 
-    def _update(
+    def _weights(self) -> list[nn.Parameter]:
+        """Return all weights that are trained."""
+        groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+        return [weight for group in groups for weight in group["params"]]
+
+    def _gradients(
         self, noise: torch.Tensor, center: torch.Tensor, mask: torch.Tensor, aug: torch.Tensor, *true: torch.Tensor,
         kept: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
-        """Do what train_step says with tensors on the device: no wait for it, no random draw.
+    ) -> list[torch.Tensor | None]:  # fmt: skip
+        """Do what train_step says up to the gradients, with tensors on the device: no wait for it, no random draw.
 
         Args:
             noise: [N, C].
@@ -339,6 +341,9 @@ class GLASS(nn.Module):
             mask, aug: as of train_step.
             true: the images, or the pooled planes of each layer.
             kept: positions of the rows that take part; all by default.
+
+        Returns:
+            the curves, and a gradient for each of the weights that are trained; None where it takes no part.
         """
         mask = mask.float().reshape(-1, 1)  # m  [N, 1]
         fake_rows = self._embed(aug) if self.las else None
@@ -377,14 +382,10 @@ class GLASS(nn.Module):
         if self.las:
             loss = noise_loss + local_loss(fake_scores, mask, self.p, self.local_loss)
 
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        gradients = torch.autograd.grad(loss, self._weights(), allow_unused=True)
         right = shares_right(true_scores, gaus_scores, fake_scores, defect, self.dsc_margin)
         noise_loss = noise_loss.detach() if self.gas else torch.full_like(r_t, ABSENT)
-        return torch.stack([*right, r_t, r_g, r_f, noise_loss, loss.detach()])
+        return [torch.stack([*right, r_t, r_g, r_f, noise_loss, loss.detach()]), *gradients]
 
     def synthesise_globally(
         self, true_feats: torch.Tensor, true_z: torch.Tensor, center: torch.Tensor, r_t: torch.Tensor,

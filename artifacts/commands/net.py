@@ -214,7 +214,7 @@ class NetOptions:
     )
     cuda_graph: bool = option(
         False,
-        "On CUDA, launch a training step as one CUDA graph; not for --resize_mode letterbox, whose shapes change.",
+        "On CUDA, launch the gradients of a step as one graph; not for --resize_mode letterbox, whose shapes change.",
         shapes=(MODEL,),
         is_flag=True,
     )

@@ -356,8 +356,11 @@ class GLASS(nn.Module):
         if not self.las:
             fake_rows, mask = fake_rows[:0], mask[:0]
         fake_feats, true_feats = self.adapt(fake_rows), self.adapt(true_rows)  # u+, u  [N, C]; without LAS no u+
-        first = first_map(self.pre_projection, self.discriminator)  # z = W u + b, straight from the frozen rows
-        true_z = linear(true_rows, *first, self.product_dtype)  # [N, H]
+        if self.hypersphere:
+            true_z = self.discriminator.to_first(true_feats, self.product_dtype)  # z = W u + b  [N, H]
+        else:  # nothing moves u before: z comes straight from the frozen rows
+            first = first_map(self.pre_projection, self.discriminator)
+            fake_z, true_z = (linear(rows, *first, self.product_dtype) for rows in (fake_rows, true_rows))
         defect = mask == 1
 
         # The radius r1' of the normal rows, a constant for autograd.
@@ -373,8 +376,6 @@ class GLASS(nn.Module):
         if self.hypersphere and self.las:
             moved = truncate(fake_feats, center, DEFECT_SHELL[0] * r_t, DEFECT_SHELL[1] * r_t)
             fake_z = self.discriminator.to_first(torch.where(defect, moved, fake_feats), self.product_dtype)
-        else:
-            fake_z = linear(fake_rows, *first, self.product_dtype)
         fake_scores = self.discriminator.after_first(fake_z, self.product_dtype) if self.las else mask
 
         # Losses: normal and global anomalies by cross entropy, local anomalies by focal loss on the hard rows.

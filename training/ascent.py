@@ -84,7 +84,7 @@ class Ascent:
         self, discriminator: Discriminator, true_feats: torch.Tensor, true_z: torch.Tensor, noise: torch.Tensor,
         dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
-        self.discriminator, self.first, self.dtype = discriminator, discriminator.first, dtype
+        self.discriminator, self.first, self.dtype = discriminator, discriminator.first, dtype or noise.dtype
         self.true_feats, self.true_z, self.gaus_feats = true_feats, true_z, true_feats
         self._begin(noise)
 
@@ -128,7 +128,7 @@ class HiddenAscent(Ascent):
         _, self.norm, activation = self.discriminator.body[0]
         self.tail, self.slope = self.discriminator.tail[0].weight[0], activation.negative_slope  # [H]
         weight = self.first.weight
-        self.kernel = (weight @ weight.T).to(self.dtype or weight.dtype)  # K  [H, H]
+        self.kernel = (weight @ weight.T).to(self.dtype)  # K  [H, H]
         self.center = self.true_z.mean(0)  # z is counted from here: batch norm does not mind, its variance stays exact
         self.normal = self.true_z - self.center
         self.true_squares = self.normal.square().sum(0)
@@ -154,12 +154,12 @@ class HiddenAscent(Ascent):
         return self.base + self.scale * self.offset
 
     def mapped(self) -> torch.Tensor:
-        """Return what the first layer makes of the rows, [N, H], attached like them; the values are known already."""
-        weight, bias = self.first.weight, self.first.bias
+        """Return what the first layer makes of the rows, [N, H], attached like them."""
         if self.base is not self.true_feats:
-            return known(self.z + (self.center - bias).detach(), self.rows(), weight, self.dtype) + bias
+            return super().mapped()
         self._settle()
-        return known(self.z - self.normal, self.scale * self.offset, weight, self.dtype) + self.true_z
+        away = (self.scale * self.offset).to(self.dtype)  # W away is known
+        return self.true_z + Known.apply(self.z - self.normal, away, self.first.weight.to(self.dtype))
 
     @torch.no_grad()
     def project_around_normal(self, low: float, high: float) -> None:
@@ -236,24 +236,17 @@ class HiddenAscent(Ascent):
 
 
 class Known(torch.autograd.Function):
-    """A product [N, C] x [C, H] whose values are known: only its gradients are computed."""
+    """The product of constant rows [N, C] and weight^T whose values [N, H] are known: it computes the gradient only."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(rows, weight)
+        ctx.save_for_backward(rows)
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, weight = ctx.saved_tensors
-        grad = grad.to(weight.dtype)
-        return None, grad @ weight if ctx.needs_input_grad[1] else None, grad.T @ rows
-
-
-def known(values: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """Return values [N, H] as the product of rows [N, C] and weight^T; dtype is that of its gradients' factors."""
-    dtype = dtype or rows.dtype
-    return Known.apply(values, rows.to(dtype), weight.to(dtype))
+        (rows,) = ctx.saved_tensors
+        return None, None, grad.T.to(rows.dtype) @ rows
 
 
 class TritonAscent(HiddenAscent):

@@ -96,7 +96,7 @@ class GLASS(nn.Module):
             precision: "bf16" runs the frozen backbone in bfloat16, and where the device is fast at it the products of
                 the ascent and of the discriminator, too; "tf32" folds the frozen backbone's batch norms alone; for
                 the rest see utils.set_precision.
-            cuda_graph: replay training steps as a CUDA graph, where the device is one of CUDA.
+            cuda_graph: replay the gradients of a step as a CUDA graph, where the device is one of CUDA.
             triton: ascend by Triton kernels, where the device is one of CUDA.
             las, gas, project: 0 leaves out local or global anomalies, or the projection of the latter.
             local_loss: of local anomalies, "focal" or "bce".
@@ -128,7 +128,8 @@ class GLASS(nn.Module):
             require_triton(dsc_layers)
 
         self.cache = cache
-        self.product_dtype = torch.bfloat16 if precision == "bf16" and utils.fast_bfloat16(device) else None
+        rounded = precision == "bf16" and dsc_layers > 1 and utils.fast_bfloat16(device)  # not the scoring layer
+        self.product_dtype = torch.bfloat16 if rounded else None
         self.meta_epochs, self.iterations, self.eval_epochs, self.limit = meta_epochs, iterations, eval_epochs, limit
         self.schedule, self.warmup, self.ema_decay = schedule, warmup, ema_decay
         self.dsc_margin, self.noise, self.radius, self.p = dsc_margin, noise, radius, p
@@ -314,20 +315,24 @@ class GLASS(nn.Module):
         if center.dim() == 3:
             center = center[utils.send(batch["part"], self.device)].flatten(0, 1)  # [B·h·w, C]
         inputs = (noise.mul_(self.noise), center, *images, *true)
+        weights = self._weights()
+        for weight in weights:
+            weight.grad = None  # makes room
         if kept is not None:
             curves, *gradients = self._gradients(*inputs, kept=utils.send(kept, self.device))
         else:
             curves, *gradients = (self.replayed or self._gradients)(*inputs)
-        for weight, gradient in zip(self._weights(), gradients, strict=True):
+        for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
         for optimizer in self.optimizers.values():
             optimizer.step()
+        self.heads.forget()  # not every change of a weight is seen from outside
         return curves.clone()  # a replay overwrites what the one before it gave
 
     def _weights(self) -> list[nn.Parameter]:
         """Return all weights that are trained."""
         groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
-        return [weight for group in groups for weight in group["params"]]
+        return [weight for group in groups for weight in group["params"] if weight.requires_grad]
 
     def _gradients(
         self, noise: torch.Tensor, center: torch.Tensor, mask: torch.Tensor, aug: torch.Tensor, *true: torch.Tensor,

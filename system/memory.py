@@ -6,8 +6,8 @@ import sys
 
 # Parameters of mallopt(3) in malloc.h of the GNU C library.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")  # by which users say it themselves
-LARGEST = 2**31 - 1
+NEVER = -1
+OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")  # users' variables
 
 
 def keep_freed() -> bool:
@@ -17,9 +17,10 @@ def keep_freed() -> bool:
     them with zeros. The process stays as large as it was at its largest.
 
     Returns:
-        whether it does: with the GNU C library, where the environment says nothing else.
+        whether it was told so: of the GNU C library, where the environment says nothing else. Another allocator, loaded
+        in its place, does what it does.
     """
-    return _set({TRIM_THRESHOLD: LARGEST, MMAP_MAX: 0})
+    return _set({TRIM_THRESHOLD: NEVER, MMAP_MAX: 0})
 
 
 def hand_back_freed() -> bool:
@@ -32,9 +33,10 @@ def hand_back_freed() -> bool:
 
 
 def _set(values: dict[int, int]) -> bool:
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in OWN):
+    told = any(name in os.environ for name in OWN) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    if told or not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):  # another C library
+    if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):  # another C library
         return False
     return all([library.mallopt(name, value) for name, value in values.items()])

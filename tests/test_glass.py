@@ -97,7 +97,7 @@ def plain_local_loss(model, fake, m, c, radius) -> torch.Tensor:
     "options",
     [
         {}, {"mining": 0}, {"step": 3}, {"p": 0.0}, {"pre_proj": 0}, {"pre_proj": 2}, {"dsc_layers": 1},
-        {"dsc_layers": 3},
+        {"dsc_layers": 3}, {"train_backbone": True},
         {"las": 0}, {"gas": 0}, {"project": 0}, {"local_loss": "bce"}, {"manifold_radii": (1.0, 2.0)},
         {"las": 0, "mining": 0},
     ],
@@ -369,11 +369,12 @@ def test_precision_is_for_the_frozen_backbone_alone():
 
 
 @pytest.mark.parametrize("svd", [0, 1])
-def test_a_step_in_bfloat16_rounds_gradients_and_not_the_method(monkeypatch, svd):
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_step_in_bfloat16_rounds_gradients_and_not_the_method(monkeypatch, svd, layers):
     monkeypatch.setattr(utils, "fast_bfloat16", lambda device: True)
     batch, curves, gradients = next(iter(loader(8, True, batch_size=8))), [], []
     for precision in ("fp32", "bf16"):
-        model = small_glass(precision=precision, svd=svd)
+        model = small_glass(precision=precision, svd=svd, dsc_layers=layers)
         model.set_training(True)
         center = model.center([batch], 0)
         curves.append(model.train_step(batch, center, torch.Generator().manual_seed(0)))

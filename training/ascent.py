@@ -77,7 +77,7 @@ class Ascent:
         true_feats: normal rows u [N, C].
         true_z: what the discriminator's first layer makes of them, W u + b, [N, H].
         noise: [N, C], the synthetic rows start at u + noise; a constant for autograd, like every step.
-        dtype: of the factors of products, the rows' by default; bfloat16 rounds a step, not what it moves.
+        dtype: of the factors of products, the rows' by default; bfloat16 rounds what is added to rows, not their sums.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Ascent:
         dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         self.discriminator, self.first, self.dtype = discriminator, discriminator.first, dtype or noise.dtype
-        self.true_feats, self.true_z, self.gaus_feats = true_feats, true_z, true_feats
+        self.true_feats, self.true_z = true_feats, true_z
         self._begin(noise)
 
     def _begin(self, noise: torch.Tensor) -> None:
@@ -96,8 +96,11 @@ class Ascent:
         return self.gaus_feats
 
     def mapped(self) -> torch.Tensor:
-        """Return what the discriminator's first layer makes of the synthetic rows, [N, H], attached like them."""
-        return self.discriminator.to_first(self.rows(), self.dtype)
+        """Return what the discriminator's first layer makes of the synthetic rows, [N, H], attached like them.
+
+        It is counted from true_z: whatever rounding that has, both have, and it does not tell them apart.
+        """
+        return self.true_z + linear(self.rows() - self.true_feats, self.first.weight, None, self.dtype)
 
     def climb(self) -> None:
         """Take a step."""

@@ -61,6 +61,7 @@ class Replayed:
         self.seen: Counter[Hashable] = Counter()
         self.key: Hashable = None  # of the recorded call
         self.inputs: list[torch.Tensor] = []
+        self.outputs: Outputs = []
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, *inputs: torch.Tensor) -> Outputs:

@@ -1,4 +1,4 @@
-"""Feature planes to scores at inference: what is linear between two activations is one map (paper: inference).
+"""What is linear between two activations is one map: feature planes to scores at inference, and the first of a step.
 
 In evaluation mode adaptor and discriminator are constant. Everything between the patch embedding and the first
 activation, adaptor and batch norm included, is one linear map; it acts on each layer's own grid, before the resize,
@@ -82,7 +82,7 @@ def _linear_stages(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return what lies between activations, each one weight and bias."""
     stages: list[tuple[torch.Tensor, torch.Tensor]] = []
-    before = _adaptor(pre_projection, dtype)
+    before = _adaptor_map(pre_projection, dtype)
     for linear, norm, _ in discriminator.body:
         weight, bias = _after(linear, before, dtype)
         gain = norm.weight.to(dtype) / (norm.running_var.to(dtype) + norm.eps).sqrt()
@@ -97,10 +97,11 @@ def first_map(pre_projection: nn.Module, discriminator: nn.Module) -> tuple[torc
     With z = M t the gradients of both are made of a single product with the rows, dM = dz^T t; through u = A t they
     take three.
     """
-    return _after(discriminator.first, _adaptor(pre_projection, torch.float32), torch.float32)
+    first = discriminator.first
+    return _after(first, _adaptor_map(pre_projection, first.weight.dtype), first.weight.dtype)
 
 
-def _adaptor(pre_projection: nn.Module, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _adaptor_map(pre_projection: nn.Module, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return the adaptor's layers as one weight and bias; None is the identity."""
     before = None
     for linear in (module for module in pre_projection.modules() if isinstance(module, nn.Linear)):

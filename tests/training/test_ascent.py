@@ -95,3 +95,21 @@ def test_products_in_bfloat16_round_the_way_and_not_the_rows(hypersphere):
     torch.testing.assert_close(*scores, atol=1e-3, rtol=0)
     for key, value in discriminators[0].state_dict().items():
         torch.testing.assert_close(discriminators[1].state_dict()[key], value, atol=1e-4, rtol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize("hypersphere", [False, True])
+def test_a_rounding_of_the_normal_rows_does_not_tell_the_others_apart(layers, hypersphere):
+    torch.manual_seed(0)
+    discriminator = Discriminator(96, layers, 64).train()
+    true, noise = torch.randn(200, 96), 0.015 * torch.randn(200, 96)
+    true_z = discriminator.first(true) + 0.1 * torch.randn(64)
+    ascent = start_ascent(discriminator, true, true_z, noise, torch.bfloat16)
+    for _ in range(2):
+        ascent.climb()
+    if hypersphere:
+        ascent.project_around(torch.zeros(200, 96), torch.tensor(9.0), torch.tensor(10.5))
+    else:
+        ascent.project_around_normal(0.14, 0.16)
+    moved = F.linear(ascent.rows() - true, discriminator.first.weight)
+    torch.testing.assert_close((ascent.mapped() - true_z).mean(0), moved.mean(0), atol=1e-3, rtol=0)

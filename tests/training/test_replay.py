@@ -29,9 +29,9 @@ class Recorder:
         def replay():
             self.replayed += 1
             found = step()
-            outputs[:] = outputs or [torch.empty_like(each) for each in found]
+            outputs[:] = outputs or [None if each is None else torch.empty_like(each) for each in found]
             for output, value in zip(outputs, found, strict=True):
-                output.copy_(value)
+                None if value is None else output.copy_(value)
 
         return replay, outputs
 
@@ -78,6 +78,7 @@ def test_the_scores_follow_replayed_steps():
     center, scores = model.center([batch], 0), []
     for seed in range(WARM_UP + 3):
         model.train_step(batch, center, torch.Generator().manual_seed(seed))
+        assert model.heads.made is None
         scores.append(next(model.scored([batch]))[1])
         model.set_training(True)
     assert all(not torch.equal(a, b) for a, b in zip(scores, scores[1:], strict=False))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 import torch
@@ -83,8 +82,8 @@ class Benchmark:
     def _measure(self, name: str, case: Case) -> Row:
         """Run both ways once to compare the answers and warm up, then several times in turn."""
         device, notes = self.bench.device, []
-        plainly, plain_peak = _peak(_way(case, False, device), device)
-        ours, our_peak = _peak(_way(case, True, device), device)
+        plainly, plain_peak = _peak(case.plain, device)
+        ours, our_peak = _peak(case.ours, device)
         if device.type == "cuda":
             notes.append(f"peak device memory {plain_peak:.2f} GB plain, {our_peak:.2f} GB ours")
         difference = float(case.difference(plainly, ours))
@@ -174,29 +173,28 @@ def probe(evaluate: Callable[[int, int, Path], dict[str, float]], counts: list[i
 
 
 def in_turn(case: Case, patience: float, device: torch.device) -> tuple[list[list[float]], list[list[float]]]:
-    """Time both ways in turn: wall and CPU seconds, each [plain, ours], one value a round."""
+    """Time both ways in turn: wall and CPU seconds, each [plain, ours], one value a round.
+
+    What is part of a training keeps freed memory, as jobs.job.Job does; the plain way, as released, does not.
+    """
     walls: list[list[float]] = [[], []]
     cpus: list[list[float]] = [[], []]
+    keeps = case.trains and device.type == "cpu"
     end = time.perf_counter() + patience
     while len(walls[0]) < MIN_ROUNDS or (len(walls[0]) < MAX_ROUNDS and time.perf_counter() < end):
-        for k in range(2):
-            way = _way(case, bool(k), device)
+        for k, way in enumerate((case.plain, case.ours)):
+            if k == 1 and keeps:
+                memory.keep_freed()
+                way()  # what a training has kept from the step before
             _wait(device)
             wall, cpu = time.perf_counter(), time.process_time()
             way()
             _wait(device)
             walls[k].append(time.perf_counter() - wall)
             cpus[k].append(time.process_time() - cpu)
+        if keeps:
+            memory.hand_back_freed()
     return walls, cpus
-
-
-def _way(case: Case, ours: bool, device: torch.device) -> Callable[[], Any]:
-    """Return one of the ways; from now on freed memory is kept or not, as the program and the release have it."""
-    if ours and case.trains and device.type == "cpu":
-        memory.keep_freed()
-    else:
-        memory.hand_back_freed()
-    return case.ours if ours else case.plain
 
 
 def _wait(device: torch.device) -> None:

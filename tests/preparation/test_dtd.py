@@ -86,12 +86,13 @@ def test_without_a_network_file_address_and_place_are_named(tmp_path):
     [
         member("../evil"),
         member("dtd/../../evil"),
+        member("/etc/evil"),
         member("dtd/link", tarfile.SYMTYPE, "../../evil"),
         member("dtd/link", tarfile.SYMTYPE, "/etc/passwd"),
         member("dtd/link", tarfile.LNKTYPE, "../evil"),
         member("dtd/pipe", tarfile.FIFOTYPE),
     ],
-    ids=["parent", "hidden parent", "link outside", "absolute link", "hard link outside", "pipe"],
+    ids=["parent", "hidden parent", "absolute path", "link outside", "absolute link", "hard link outside", "pipe"],
 )
 def test_unsafe_archives_leave_nothing(served, tmp_path, evil):
     out = tmp_path / "out"

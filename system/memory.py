@@ -14,7 +14,8 @@ def keep_freed() -> bool:
     """Keep freed memory for the next tensors, and do not hand it back to the system.
 
     A training step on the CPU frees and asks again for gigabytes. Each time the system would map fresh pages and fill
-    them with zeros. The process stays as large as it was at its largest.
+    them with zeros. The process stays as large as it was at its largest. Tensors of more than 64 MB are kept in the
+    main thread only.
 
     Returns:
         whether it was told so: of the GNU C library, where the environment says nothing else. Another allocator, loaded

@@ -80,8 +80,8 @@ class Case:
     trains: bool = True
 
 
-class Workbench:
-    """Networks, pictures and maps that the rows work on, all drawn from fixed seeds.
+class Workbench(ExitStack):
+    """Networks, pictures and maps that the rows work on, all drawn from fixed seeds; the stack holds what stays open.
 
     Args:
         sizes: how much.
@@ -90,9 +90,9 @@ class Workbench:
     """
 
     def __init__(self, sizes: Sizes, device: torch.device, folder: Path) -> None:
+        super().__init__()
         self.sizes, self.device, self.folder = sizes, device, folder
         self.size = (sizes.imagesize, sizes.imagesize)
-        self.kept = ExitStack()  # what stays in memory while rows are measured
 
     def networks(self) -> tuple[reference.PlainGLASS, GLASS]:
         """Build both ways' networks afresh, with the same weights."""
@@ -262,7 +262,7 @@ def evaluate_case(bench: Workbench) -> Case:
 def sample_case(bench: Workbench) -> Case:
     """A training sample, made in one thread as by a loader's worker; our caches are warm."""
     train_set = bench.dataset(DatasetSplit.TRAIN)
-    bench.kept.enter_context(train_set.kept_pixels())
+    bench.enter_context(train_set.kept_pixels())
     draws = [Draw(k % len(train_set), k) for k in range(bench.sizes.samples)]
     paths = [entry.image for entry in train_set.entries]
 

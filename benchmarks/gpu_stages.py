@@ -328,8 +328,9 @@ def exported(rig: Rig) -> Found:
 def ratios(rig: Rig) -> Found:
     """benchmark.py's rows on the device: the release's way against this program's, with a check of the answers."""
     utils.set_precision("fp32")
-    bench = Benchmark(Workbench(rig.sizes, rig.device, rig.folder / "rows"))
-    rows = [bench.row(name) for name in RATIOS]
+    with Workbench(rig.sizes, rig.device, rig.folder / "rows") as bench:
+        benchmark = Benchmark(bench)
+        rows = [benchmark.row(name) for name in RATIOS]
     return {row.name: row.to_json() | {"notes": row.notes} for row in rows}
 
 

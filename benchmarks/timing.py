@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import cv2
 import psutil
 import torch
 
@@ -72,6 +75,15 @@ class Benchmark:
         self.bench = bench
         self.rows: dict[str, Row] = {}
 
+    @cached_property
+    def _training(self) -> Callable[[str], tuple[float, float]]:
+        """Start a process for what belongs to a training, and return timed_in_training for it."""
+        folder = self.bench.folder / "training"
+        folder.mkdir()
+        pool = self.bench.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        settings = self.bench.sizes, folder, (torch.get_num_threads(), cv2.getNumThreads())
+        return lambda name: pool.submit(timed_in_training, name, *settings).result()
+
     def row(self, name: str) -> Row:
         """Measure a row, or return what was measured before."""
         if name not in self.rows:
@@ -88,9 +100,12 @@ class Benchmark:
             notes.append(f"peak device memory {plain_peak:.2f} GB plain, {our_peak:.2f} GB ours")
         difference = float(case.difference(plainly, ours))
         del plainly, ours
-        walls, cpus = in_turn(case, self.bench.sizes.patience, device)
-        (plain_s, ours_s), (plain_cpu, ours_cpu) = (
-            [median(each) / case.units for each in two] for two in (walls, cpus)
+        ways = [partial(timed, case.plain, device), partial(timed, case.ours, device)]
+        if case.trains and device.type == "cpu":
+            ways[1] = partial(self._training, name)
+            ways[1]()  # to warm up
+        (plain_s, plain_cpu), (ours_s, ours_cpu) = (
+            [seconds / case.units for seconds in each] for each in in_turn(ways, self.bench.sizes.patience)
         )
         agree = difference <= TOLERANCES[name] if self.bench.sizes.precision == "fp32" else None
         return Row(name, plain_s, ours_s, difference, agree, plain_cpu, ours_cpu, notes)
@@ -172,29 +187,45 @@ def probe(evaluate: Callable[[int, int, Path], dict[str, float]], counts: list[i
     return Probe(answers, seconds, (int(peak) * 1024 - start) / 1e9)
 
 
-def in_turn(case: Case, patience: float, device: torch.device) -> tuple[list[list[float]], list[list[float]]]:
-    """Time both ways in turn: wall and CPU seconds, each [plain, ours], one value a round.
-
-    What is part of a training keeps freed memory, as jobs.job.Job does; the plain way, as released, does not.
-    """
-    walls: list[list[float]] = [[], []]
-    cpus: list[list[float]] = [[], []]
-    keeps = case.trains and device.type == "cpu"
+def in_turn(ways: list[Callable[[], tuple[float, float]]], patience: float) -> list[tuple[float, float]]:
+    """Time ways in turn, and return the medians of each: wall and CPU seconds."""
+    rounds = []
     end = time.perf_counter() + patience
-    while len(walls[0]) < MIN_ROUNDS or (len(walls[0]) < MAX_ROUNDS and time.perf_counter() < end):
-        for k, way in enumerate((case.plain, case.ours)):
-            if k == 1 and keeps:
-                memory.keep_freed()
-                way()  # what a training has kept from the step before
-            _wait(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            way()
-            _wait(device)
-            walls[k].append(time.perf_counter() - wall)
-            cpus[k].append(time.process_time() - cpu)
-        if keeps:
-            memory.hand_back_freed()
-    return walls, cpus
+    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() < end):
+        rounds.append([way() for way in ways])
+    return [tuple(map(median, zip(*each, strict=True))) for each in zip(*rounds, strict=True)]
+
+
+def timed(way: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the wall and CPU seconds of a way."""
+    _wait(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    way()
+    _wait(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def timed_in_training(name: str, sizes: Sizes, folder: Path, threads: tuple[int, int]) -> tuple[float, float]:
+    """Time this program's way of a row; to be run in a process that does nothing else.
+
+    It keeps freed memory, as jobs.job.Job does. The release's way, which does not, is timed in another.
+    """
+    case = _case_in_training(name, sizes, folder, threads)
+    case.ours()  # it finds what the step before has left
+    return timed(case.ours, torch.device("cpu"))
+
+
+@lru_cache(1)
+def _case_in_training(name: str, *bench: Any) -> Case:
+    return CASES[name](_bench_in_training(*bench))
+
+
+@lru_cache(1)
+def _bench_in_training(sizes: Sizes, folder: Path, threads: tuple[int, int]) -> Workbench:
+    memory.keep_freed()
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+    return Workbench(sizes, torch.device("cpu"), folder)
 
 
 def _wait(device: torch.device) -> None:

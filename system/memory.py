@@ -4,9 +4,7 @@ import ctypes
 import os
 import sys
 
-# Parameters of mallopt(3) in malloc.h of the GNU C library.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-NEVER = -1
+KEEP = ((-1, -1), (-4, 0))  # mallopt(3): M_TRIM_THRESHOLD, never; M_MMAP_MAX, no tensor in a mapping of its own
 OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")  # users' variables
 
 
@@ -21,23 +19,10 @@ def keep_freed() -> bool:
         whether it was told so: of the GNU C library, where the environment says nothing else. Another allocator, loaded
         in its place, does what it does.
     """
-    return _set({TRIM_THRESHOLD: NEVER, MMAP_MAX: 0})
-
-
-def hand_back_freed() -> bool:
-    """Hand freed memory back to the system, as the C library does by itself with large tensors; see keep_freed."""
-    mega = 2**20
-    done = _set({TRIM_THRESHOLD: 64 * mega, MMAP_THRESHOLD: 32 * mega, MMAP_MAX: 65536})
-    if done:
-        ctypes.CDLL(None).malloc_trim(0)
-    return done
-
-
-def _set(values: dict[int, int]) -> bool:
     told = any(name in os.environ for name in OWN) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
     if told or not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):  # another C library
         return False
-    return all([library.mallopt(name, value) for name, value in values.items()])
+    return all([library.mallopt(name, value) for name, value in KEEP])

@@ -61,13 +61,12 @@ def main(
     if sizes.backbone not in backbones.BACKBONES or "layer3" not in backbones.natural_layers(sizes.backbone):
         raise click.UsageError(f"--backbone {sizes.backbone} is no network with layer2 and layer3, such as resnet18.")
     utils.set_precision("fp32")
-    on = torch.device(device)
     with (
         cases.one_thread() if quick else nullcontext(),
         tempfile.TemporaryDirectory() as folder,
-        Workbench(sizes, on, Path(folder)) as bench,
+        Workbench(sizes, torch.device(device), Path(folder)) as bench,
     ):
-        click.echo(machine(sizes, on))
+        click.echo(machine(sizes, bench.device))
         benchmark = Benchmark(bench)
         rows = []
         for name in [each for each in ROWS if each in (only or ROWS)]:

@@ -81,7 +81,7 @@ class Case:
 
 
 class Workbench(ExitStack):
-    """Networks, pictures and maps that the rows work on, all drawn from fixed seeds; the stack holds what stays open.
+    """Networks, pictures and maps that the rows work on, all drawn from fixed seeds; closed after use.
 
     Args:
         sizes: how much.

@@ -1,15 +1,17 @@
 """How a case is timed: rounds in turn, medians and ratios, memory of whole processes, and the table."""
 
 import math
+import os
 import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from statistics import median
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -76,13 +78,13 @@ class Benchmark:
         self.rows: dict[str, Row] = {}
 
     @cached_property
-    def _training(self) -> Callable[[str], tuple[float, float]]:
-        """Start a process for what belongs to a training, and return timed_in_training for it."""
+    def _training(self) -> ProcessPoolExecutor:
+        """The process in which this program's part of a training's rows is timed."""
+        return self.bench.enter_context(fresh_process())
+
+    def _time_in_training(self, name: str) -> tuple[float, float]:
         folder = self.bench.folder / "training"
-        folder.mkdir()
-        pool = self.bench.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-        settings = self.bench.sizes, folder, (torch.get_num_threads(), cv2.getNumThreads())
-        return lambda name: pool.submit(timed_in_training, name, *settings).result()
+        return self._training.submit(timed_in_training, name, self.bench.sizes, folder).result()
 
     def row(self, name: str) -> Row:
         """Measure a row, or return what was measured before."""
@@ -102,8 +104,7 @@ class Benchmark:
         del plainly, ours
         ways = [partial(timed, case.plain, device), partial(timed, case.ours, device)]
         if case.trains and device.type == "cpu":
-            ways[1] = partial(self._training, name)
-            ways[1]()  # to warm up
+            ways[1] = partial(self._time_in_training, name)
         (plain_s, plain_cpu), (ours_s, ours_cpu) = (
             [seconds / case.units for seconds in each] for each in in_turn(ways, self.bench.sizes.patience)
         )
@@ -154,7 +155,7 @@ class Benchmark:
         sizes, folder = self.bench.sizes, self.bench.folder / "memory"
         folder.mkdir()
         few, many = sizes.memory_plain, sizes.memory_images
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        with fresh_process(max_tasks_per_child=1) as pool:
             plainly = pool.submit(probe, cases.evaluate_generated_plainly, [few], sizes.imagesize, folder).result()
             counts = sorted({few, many // 10, many})
             ours = pool.submit(probe, cases.evaluate_generated, counts, sizes.imagesize, folder).result()
@@ -205,12 +206,29 @@ def timed(way: Callable[[], object], device: torch.device) -> tuple[float, float
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def timed_in_training(name: str, sizes: Sizes, folder: Path, threads: tuple[int, int]) -> tuple[float, float]:
-    """Time this program's way of a row; to be run in a process that does nothing else.
+def fresh_process(**options: Any) -> ProcessPoolExecutor:
+    """Return a pool of one process, with as many threads as this one; it ends with this one, however that ends."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    return ProcessPoolExecutor(1, get_context("spawn"), _begin, threads, **options)
 
-    It keeps freed memory, as jobs.job.Job does. The release's way, which does not, is timed in another.
+
+def _begin(torch_threads: int, cv2_threads: int) -> None:
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(cv2_threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+def timed_in_training(name: str, sizes: Sizes, folder: Path) -> tuple[float, float]:
+    """Time this program's way of a row on the CPU, in a fresh process that keeps freed memory, as jobs.job.Job does.
+
+    The release's way, which does not keep it, is timed in the parent.
     """
-    case = _case_in_training(name, sizes, folder, threads)
+    case = _case_in_training(name, sizes, folder)
     case.ours()  # it finds what the step before has left
     return timed(case.ours, torch.device("cpu"))
 
@@ -221,10 +239,8 @@ def _case_in_training(name: str, *bench: Any) -> Case:
 
 
 @lru_cache(1)
-def _bench_in_training(sizes: Sizes, folder: Path, threads: tuple[int, int]) -> Workbench:
+def _bench_in_training(sizes: Sizes, folder: Path) -> Workbench:
     memory.keep_freed()
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
     return Workbench(sizes, torch.device("cpu"), folder)
 
 

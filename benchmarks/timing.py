@@ -102,12 +102,10 @@ class Benchmark:
             notes.append(f"peak device memory {plain_peak:.2f} GB plain, {our_peak:.2f} GB ours")
         difference = float(case.difference(plainly, ours))
         del plainly, ours
-        ways = [partial(timed, case.plain, device), partial(timed, case.ours, device)]
-        if case.trains and device.type == "cpu":
-            ways[1] = partial(self._time_in_training, name)
-        (plain_s, plain_cpu), (ours_s, ours_cpu) = (
-            [seconds / case.units for seconds in each] for each in in_turn(ways, self.bench.sizes.patience)
-        )
+        apart = case.trains and device.type == "cpu"
+        ours = partial(self._time_in_training, name) if apart else partial(timed, case.ours, device)
+        medians = in_turn([partial(timed, case.plain, device), ours], self.bench.sizes.patience)
+        (plain_s, plain_cpu), (ours_s, ours_cpu) = ([seconds / case.units for seconds in way] for way in medians)
         agree = difference <= TOLERANCES[name] if self.bench.sizes.precision == "fp32" else None
         return Row(name, plain_s, ours_s, difference, agree, plain_cpu, ours_cpu, notes)
 
